@@ -1,0 +1,142 @@
+package amqp
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/leveret-mq/leveret/amqp/internal/wire"
+)
+
+// ReplyCode is the number by which a broker names an exception. It is an
+// error itself, so that errors.Is(err, amqp.NotFound) finds it in whatever a
+// call or a scope returned.
+type ReplyCode uint16
+
+// The reply codes of AMQP 0-9-1. Those below 500, ConnectionForced and
+// InvalidPath apart, close a channel; the others close the connection.
+const (
+	ContentTooLarge    ReplyCode = 311
+	NoRoute            ReplyCode = 312
+	NoConsumers        ReplyCode = 313
+	ConnectionForced   ReplyCode = 320
+	InvalidPath        ReplyCode = 402
+	AccessRefused      ReplyCode = 403
+	NotFound           ReplyCode = 404
+	ResourceLocked     ReplyCode = 405
+	PreconditionFailed ReplyCode = 406
+	FrameError         ReplyCode = 501
+	SyntaxError        ReplyCode = 502
+	CommandInvalid     ReplyCode = 503
+	ChannelError       ReplyCode = 504
+	UnexpectedFrame    ReplyCode = 505
+	ResourceError      ReplyCode = 506
+	NotAllowed         ReplyCode = 530
+	NotImplemented     ReplyCode = 540
+	InternalError      ReplyCode = 541
+)
+
+var replyNames = map[ReplyCode]string{
+	ContentTooLarge: "CONTENT_TOO_LARGE", NoRoute: "NO_ROUTE", NoConsumers: "NO_CONSUMERS",
+	ConnectionForced: "CONNECTION_FORCED", InvalidPath: "INVALID_PATH", AccessRefused: "ACCESS_REFUSED",
+	NotFound: "NOT_FOUND", ResourceLocked: "RESOURCE_LOCKED", PreconditionFailed: "PRECONDITION_FAILED",
+	FrameError: "FRAME_ERROR", SyntaxError: "SYNTAX_ERROR", CommandInvalid: "COMMAND_INVALID",
+	ChannelError: "CHANNEL_ERROR", UnexpectedFrame: "UNEXPECTED_FRAME", ResourceError: "RESOURCE_ERROR",
+	NotAllowed: "NOT_ALLOWED", NotImplemented: "NOT_IMPLEMENTED", InternalError: "INTERNAL_ERROR",
+}
+
+// Error gives the code and its name, "404 NOT_FOUND".
+func (c ReplyCode) Error() string {
+	if name, ok := replyNames[c]; ok {
+		return strconv.Itoa(int(c)) + " " + name
+	}
+	return strconv.Itoa(int(c))
+}
+
+// Error is an exception of the broker's: what it said in connection.close or
+// channel.close. Unwrap gives the code, and errors.Is also finds
+// ErrConnectionClosed or ErrChannelClosed in it, by what it ended.
+type Error struct {
+	Code     ReplyCode // why, as a number
+	Text     string    // why, in the broker's words
+	ClassID  uint16    // class of the method that caused it; 0: none in particular
+	MethodID uint16    // that method
+	// Connection tells that the whole connection was closed, not one channel.
+	Connection bool
+}
+
+// Error says what was closed, why, and at which method.
+func (e *Error) Error() string {
+	what := "channel"
+	if e.Connection {
+		what = "connection"
+	}
+	at := ""
+	if e.ClassID != 0 || e.MethodID != 0 {
+		at = " (at " + e.method().String() + ")"
+	}
+	return fmt.Sprintf("amqp: the broker closed the %s: %d %s%s", what, uint16(e.Code), e.Text, at)
+}
+
+// Unwrap gives the reply code.
+func (e *Error) Unwrap() error { return e.Code }
+
+// Is reports whether target is the sentinel of what the exception ended.
+func (e *Error) Is(target error) bool {
+	return e.Connection && target == ErrConnectionClosed || !e.Connection && target == ErrChannelClosed
+}
+
+func (e *Error) method() wire.MethodID {
+	return wire.MethodID(uint32(e.ClassID)<<16 | uint32(e.MethodID))
+}
+
+// What errors.Is finds in the errors of this package, beside the ReplyCode of
+// an Error.
+var (
+	// ErrConnectionClosed: the connection is gone. The error around it says
+	// why: the broker's Error, or what the network did.
+	ErrConnectionClosed = errors.New("connection closed")
+	// ErrChannelClosed: the channel is gone, or its scope has ended.
+	ErrChannelClosed = errors.New("channel closed")
+	// ErrConsumerCancelled: the broker ended the consumer by basic.cancel,
+	// since its queue was deleted or became unavailable.
+	ErrConsumerCancelled = errors.New("consumer cancelled by the broker")
+	// ErrHeartbeatTimeout: nothing came from the broker for two heartbeat
+	// intervals, or it took nothing of what was sent.
+	ErrHeartbeatTimeout = errors.New("heartbeat timeout")
+	// ErrEmptyQueue: Get found no message.
+	ErrEmptyQueue = errors.New("the queue is empty")
+	// ErrNoChannel: as many channels are open as the connection may have.
+	ErrNoChannel = errors.New("no channel number is free")
+	// ErrMessageTooLarge: a body exceeds Config.MaxMessageSize.
+	ErrMessageTooLarge = errors.New("message too large")
+	// ErrAlreadySettled: the message was acknowledged, rejected or given
+	// back before, or was delivered to a no-ack consumer. Nothing was sent.
+	ErrAlreadySettled = errors.New("delivery already settled")
+	// ErrNacked: the broker refused the message (basic.nack).
+	ErrNacked = errors.New("the broker refused the message")
+	// ErrReturned: no queue took the mandatory message (basic.return).
+	ErrReturned = errors.New("the message was returned as unroutable")
+	// ErrUnconfirmed: whether the broker has the message is not known, since
+	// the channel or the connection ended before the confirm.
+	ErrUnconfirmed = errors.New("the outcome of the message is unknown")
+	// ErrProtocol: the peer broke the protocol.
+	ErrProtocol = errors.New("protocol violation")
+)
+
+// protocolError says what was seen.
+func protocolError(format string, args ...any) error {
+	return fmt.Errorf("amqp: %w: %s", ErrProtocol, fmt.Sprintf(format, args...))
+}
+
+// joinCause adds the cause of a scope's end to the errors inside it, unless
+// one of them carries it already.
+func joinCause(err, cause error) error {
+	switch {
+	case cause == nil || err != nil && errors.Is(err, cause):
+		return err
+	case err == nil:
+		return cause
+	}
+	return errors.Join(cause, err)
+}

@@ -1,0 +1,145 @@
+package writer
+
+import (
+	"errors"
+	"net"
+	"os"
+	"runtime"
+	"time"
+)
+
+// keep is the size up to which an emptied buffer is kept for the next filling:
+// what a socket takes at once. A larger one was a burst and is given back.
+const keep = 512 << 10
+
+// Run is the flusher. It returns nil after Close, once everything is written,
+// and the error after Fail or a failed write.
+func (w *Writer) Run() error {
+	for {
+		select {
+		case <-w.kick:
+		case <-w.done:
+			return w.err
+		}
+		// Those who are ready to append do so first: without this the
+		// flusher overtakes the very callers it should wait for, and 64 of
+		// them need ten times the system calls.
+		runtime.Gosched()
+		if done, err := w.flush(); done {
+			return err
+		}
+	}
+}
+
+// flush writes until nothing is left, or somebody else has the writer's role.
+func (w *Writer) flush() (done bool, err error) {
+	w.mu.Lock()
+	for {
+		w.kicked = false
+		switch {
+		case w.err != nil:
+			w.mu.Unlock()
+			return true, w.err
+		case w.writing: // the one who writes kicks again when it is through
+			w.mu.Unlock()
+			return false, nil
+		case len(w.rest) > 0:
+			out := w.rest
+			w.rest = nil
+			w.take()
+			err = w.writeAll(out)
+			w.mu.Lock()
+			w.putBack(out)
+		default:
+			if w.collect != nil {
+				w.buf = w.collect(w.buf)
+			}
+			if len(w.buf) == 0 {
+				done = w.closing
+				if done {
+					w.fail(ErrClosed)
+				}
+				w.mu.Unlock()
+				return done, nil
+			}
+			err = w.swapAndWrite()
+		}
+		if err != nil {
+			w.fail(err)
+			w.mu.Unlock()
+			return true, err
+		}
+	}
+}
+
+// take takes the writer's role and leaves the critical section.
+func (w *Writer) take() {
+	w.writing = true
+	w.progress.Add(1)
+	w.mu.Unlock()
+}
+
+// putBack is take's end, inside the critical section again.
+func (w *Writer) putBack(buf []byte) {
+	w.writing = false
+	w.progress.Add(1)
+	if cap(buf) <= keep {
+		w.spare = buf[:0]
+	} else {
+		w.spare = nil
+	}
+	w.passBaton()
+}
+
+// swapAndWrite writes the filled buffer outside the lock while the other one
+// is being filled.
+func (w *Writer) swapAndWrite() (err error) {
+	out, large, written := w.buf, w.large, w.written
+	w.buf, w.large, w.written = w.spare, nil, nil
+	w.spare = nil
+	w.passBaton()
+	w.take()
+	var rest []byte
+	if len(large) == 0 {
+		err = w.writeAll(out)
+	} else {
+		rest, err = w.gather(out, large)
+	}
+	w.mu.Lock()
+	w.putBack(out)
+	w.rest = rest
+	if written != nil {
+		close(written)
+	}
+	return err
+}
+
+// writeAll writes out. A deadline in the past is how Reclaim wakes the flusher
+// from a write; one that comes too late, when the write it was for is over, is
+// taken back here.
+func (w *Writer) writeAll(out []byte) error {
+	for {
+		n, err := w.dst.Write(out)
+		out = out[n:]
+		if err == nil || !w.interrupted(err) {
+			return err
+		}
+	}
+}
+
+func (w *Writer) interrupted(err error) bool {
+	d, ok := w.dst.(deadliner)
+	return ok && w.conn != nil && errors.Is(err, os.ErrDeadlineExceeded) && d.SetWriteDeadline(time.Time{}) == nil
+}
+
+// gathering is dst when writes to it can be gathered and interrupted, which a
+// TLS connection's can't.
+func gathering(dst any) net.Conn {
+	switch c := dst.(type) {
+	case *net.TCPConn:
+		return c
+	case *net.UnixConn:
+		return c
+	}
+	return nil
+}

@@ -1,0 +1,81 @@
+package writer
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"slices"
+	"time"
+)
+
+// large is a slice of the caller's that is written from where it is.
+type large struct {
+	at   int // behind so many bytes of the buffer
+	body []byte
+	from *Ticket
+}
+
+// Ticket is the promise that a caller's bytes are not looked at any more.
+type Ticket struct {
+	w       *Writer
+	written <-chan struct{}
+}
+
+// Gathers tells whether Large may be used.
+func (w *Writer) Gathers() bool { return w.conn != nil }
+
+// Large has body written behind what is in buf. It is called inside the
+// critical section, and the caller must Wait on the ticket before its bytes
+// are anybody else's.
+func (w *Writer) Large(t *Ticket, buf, body []byte) {
+	if w.written == nil {
+		w.written = make(chan struct{})
+	}
+	t.w, t.written = w, w.written
+	w.large = append(w.large, large{len(buf), body, t})
+}
+
+// Wait waits until the bytes of the ticket are written, the writer has failed
+// or ctx has ended. In the last case what is not written yet is copied, so that
+// the message still goes out whole.
+func (t *Ticket) Wait(ctx context.Context) {
+	select {
+	case <-t.written:
+	case <-ctx.Done():
+		t.w.reclaim(t)
+	}
+}
+
+// reclaim copies what is not written, so that its owner may go.
+func (w *Writer) reclaim(t *Ticket) {
+	w.mu.Lock()
+	if w.written == t.written { // not begun
+		for i := range w.large {
+			if w.large[i].from == t {
+				w.large[i].body = bytes.Clone(w.large[i].body)
+			}
+		}
+		w.mu.Unlock()
+		return
+	}
+	w.mu.Unlock()
+	// The flusher is writing it, and is woken by a deadline in the past.
+	_ = w.conn.SetWriteDeadline(time.Unix(1, 0))
+	<-t.written
+}
+
+// gather writes buf with the large bodies between its bytes. When somebody
+// wants its bytes back meanwhile, what is left is copied and returned.
+func (w *Writer) gather(buf []byte, all []large) (rest []byte, err error) {
+	parts := make(net.Buffers, 0, 2*len(all)+1)
+	at := 0
+	for _, l := range all {
+		parts = append(parts, buf[at:l.at], l.body)
+		at = l.at
+	}
+	parts = append(parts, buf[at:])
+	if _, err = parts.WriteTo(w.conn); err != nil && w.interrupted(err) {
+		return slices.Concat(parts...), nil
+	}
+	return nil, err
+}

@@ -1,0 +1,160 @@
+// Package writer is the write side of one socket. Any number of goroutines
+// append whole messages to a buffer, each in one critical section; one
+// goroutine swaps that buffer for an empty one and writes it out, so that
+// everything which came meanwhile costs one system call.
+//
+//	writer.go   the two buffers and the critical section
+//	room.go     the bound on what is buffered, and waiting for room
+//	flush.go    the flusher: kick, yield once, swap, write
+//	large.go    bodies that are written from the caller's memory
+//	inline_*.go the attempt of a lone caller to write without the flusher
+//
+// The package knows io.Writer and no AMQP.
+package writer
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// ErrClosed is what Begin returns after Close.
+var ErrClosed = errors.New("writer closed")
+
+// Options of a Writer.
+type Options struct {
+	// Limit is how many bytes may be waiting, beyond those being written,
+	// before BeginRoom waits.
+	Limit int
+	// Collect, when set, is called with the lock held before a buffer is
+	// written, to append what was put off until then.
+	Collect func(dst []byte) []byte
+}
+
+// Writer collects and writes. Its lock is the outermost of the connection's
+// locks, and is never held during a system call.
+type Writer struct {
+	dst     io.Writer
+	conn    net.Conn // dst when it takes gathered writes, else nil
+	inline  inline
+	limit   int
+	collect func([]byte) []byte
+	kick    chan struct{} // capacity 1: the flusher has something to do
+	room    chan struct{} // capacity 1: a baton for those who wait for room
+	done    chan struct{} // closed with err
+	// progress is odd while a write is under way, and moves on with each.
+	progress atomic.Uint32
+
+	mu      sync.Mutex
+	buf     []byte        // being filled
+	large   []large       // what goes between the bytes of buf, in order
+	written chan struct{} // closed when buf and large are out; made on demand
+	spare   []byte        // the other buffer, while nobody writes it
+	rest    []byte        // of spare: what an inline write left over, goes first
+	writing bool          // somebody has taken the writer's role
+	kicked  bool
+	waiting int // for room
+	closing bool
+	err     error
+}
+
+// New makes a Writer to dst. Run must be called for anything but inline writes
+// to leave it.
+func New(dst io.Writer, opts Options) *Writer {
+	w := &Writer{
+		dst: dst, limit: opts.Limit, collect: opts.Collect,
+		kick: make(chan struct{}, 1), room: make(chan struct{}, 1), done: make(chan struct{}),
+	}
+	w.conn = gathering(dst)
+	w.inline.init(dst)
+	return w
+}
+
+// Begin enters the critical section, whatever is buffered: for control traffic,
+// which must not wait for room. The caller appends to what it gets and hands it
+// to Commit, or calls Abort. On error it is not inside.
+func (w *Writer) Begin() ([]byte, error) {
+	w.mu.Lock()
+	if w.err != nil {
+		err := w.err
+		w.mu.Unlock()
+		return nil, err
+	}
+	return w.buf, nil
+}
+
+// Commit leaves the critical section with buf to be written.
+func (w *Writer) Commit(buf []byte) {
+	w.buf = buf
+	if !w.kicked {
+		w.kicked = true
+		select {
+		case w.kick <- struct{}{}:
+		default:
+		}
+	}
+	w.passBaton()
+	w.mu.Unlock()
+}
+
+// Abort leaves the critical section with nothing appended.
+func (w *Writer) Abort() {
+	w.passBaton()
+	w.mu.Unlock()
+}
+
+// Fail ends the writer: what is buffered is dropped, and every later call
+// returns err. The first error wins.
+func (w *Writer) Fail(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.fail(err)
+}
+
+func (w *Writer) fail(err error) {
+	if w.err != nil {
+		return
+	}
+	w.err = err
+	w.buf, w.large = nil, nil
+	if w.written != nil {
+		close(w.written)
+		w.written = nil
+	}
+	close(w.done)
+}
+
+// Close has Run write what is buffered and return nil. Nothing can be appended
+// any more.
+func (w *Writer) Close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closing = true
+	select {
+	case w.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Progress is odd while a write to the socket is under way, and another number
+// for each: who sees the same odd number twice knows that it is stuck, and who
+// sees the same even number knows that nothing was written.
+func (w *Writer) Progress() uint32 { return w.progress.Load() }
+
+// Trim gives the buffers back when they are empty, for a connection that idles.
+func (w *Writer) Trim() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.buf) == 0 && len(w.large) == 0 {
+		w.buf = nil
+	}
+	if !w.writing && len(w.rest) == 0 {
+		w.spare = nil
+	}
+}
+
+// deadliner is what a socket has and an arbitrary io.Writer has not.
+type deadliner interface{ SetWriteDeadline(time.Time) error }
