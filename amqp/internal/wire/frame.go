@@ -1,0 +1,91 @@
+package wire
+
+import (
+	"encoding/binary"
+	"math"
+	"slices"
+)
+
+// The types of frames.
+const (
+	FrameMethod        byte = 1
+	FrameContentHeader byte = 2
+	FrameBody          byte = 3
+	FrameHeartbeat     byte = 8
+)
+
+const (
+	// FrameEnd is the last byte of every frame.
+	FrameEnd byte = 0xCE
+	// FrameHeaderSize is the number of bytes in front of a frame's payload: type, channel and size.
+	FrameHeaderSize = 7
+	// FrameOverhead is the number of bytes that a frame has around its payload, the end byte included.
+	FrameOverhead = 8
+	// MinFrameMax is the smallest frame-max in bytes that peers may agree on.
+	MinFrameMax = 4096
+)
+
+// ProtocolHeader is what a client sends first.
+var ProtocolHeader = [8]byte{'A', 'M', 'Q', 'P', 0, 0, 9, 1}
+
+// FrameHeader is the head of a frame. Size counts the bytes of the payload, which the end byte follows.
+type FrameHeader struct {
+	Type    byte
+	Channel uint16
+	Size    uint32
+}
+
+// ParseFrameHeader reads the head of a frame. It panics when b holds fewer than FrameHeaderSize bytes.
+func ParseFrameHeader(b []byte) FrameHeader {
+	_ = b[FrameHeaderSize-1]
+	return FrameHeader{Type: b[0], Channel: binary.BigEndian.Uint16(b[1:]), Size: binary.BigEndian.Uint32(b[3:])}
+}
+
+// AppendFrameHeader appends the head of a frame alone, for a payload that is written from where it is. The payload and
+// FrameEnd must follow.
+func AppendFrameHeader(dst []byte, typ byte, channel uint16, size uint32) []byte {
+	return append(dst, typ, byte(channel>>8), byte(channel), byte(size>>24), byte(size>>16), byte(size>>8), byte(size))
+}
+
+// AppendHeartbeat appends a heartbeat frame.
+func AppendHeartbeat(dst []byte) []byte {
+	return append(dst, FrameHeartbeat, 0, 0, 0, 0, 0, 0, FrameEnd)
+}
+
+// AppendBody appends the body of a message in as many frames of at most frameMax bytes as it takes. A frameMax of zero
+// is no limit; an empty body has no frame.
+func AppendBody(dst []byte, channel uint16, body []byte, frameMax uint32) []byte {
+	if len(body) == 0 {
+		return dst
+	}
+	most := uint64(math.MaxUint32)
+	if frameMax > FrameOverhead {
+		most = uint64(frameMax) - FrameOverhead
+	}
+	if uint64(len(body)) <= most {
+		return appendBodyFrame(dst, channel, body)
+	}
+	frames := (uint64(len(body)) + most - 1) / most
+	dst = slices.Grow(dst, len(body)+FrameOverhead*int(frames))
+	for uint64(len(body)) > most {
+		dst = appendBodyFrame(dst, channel, body[:most])
+		body = body[most:]
+	}
+	return appendBodyFrame(dst, channel, body)
+}
+
+func appendBodyFrame(dst []byte, channel uint16, body []byte) []byte {
+	n := len(dst)
+	dst = slices.Grow(dst, FrameOverhead+len(body))[:n+FrameOverhead+len(body)]
+	b := dst[n:]
+	// Type, channel and size fill seven bytes; the eighth is the body's first, written after.
+	binary.BigEndian.PutUint64(b, frameHead(FrameBody, channel, len(body)))
+	copy(b[FrameHeaderSize:], body)
+	b[len(b)-1] = FrameEnd
+	return dst
+}
+
+// frameHead packs the head of a frame into the upper seven bytes of a word; the lowest byte is zero.
+func frameHead(typ byte, channel uint16, size int) uint64 {
+	return uint64(typ)<<56 | uint64(channel)<<40 | uint64(uint32(size))<<8
+}
