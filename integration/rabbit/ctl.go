@@ -1,0 +1,69 @@
+package rabbit
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+)
+
+// Ctl runs rabbitmqctl on the node and returns what it printed. A call takes
+// about 0.3 s; where there is a method for the same, it is faster.
+func (n *Node) Ctl(ctx context.Context, args ...string) (string, error) {
+	return n.tool(ctx, "rabbitmqctl", append([]string{"--quiet"}, args...)...)
+}
+
+// Drain puts the node into maintenance mode: listeners shut, and every client
+// is sent away with a 320. It is the fastest way to make clients reconnect.
+func (n *Node) Drain(ctx context.Context) error {
+	_, err := n.tool(ctx, "rabbitmq-upgrade", "drain")
+	return err
+}
+
+// Revive ends a [Node.Drain].
+func (n *Node) Revive(ctx context.Context) error {
+	_, err := n.tool(ctx, "rabbitmq-upgrade", "revive")
+	return err
+}
+
+// SetMemoryWatermark sets the share of the machine's memory above which
+// publishers are blocked: 0.0001 blocks them, 0.4 is the default.
+func (n *Node) SetMemoryWatermark(ctx context.Context, fraction float64) error {
+	_, err := n.Ctl(ctx, "set_vm_memory_high_watermark", fmt.Sprintf("%.6f", fraction))
+	return err
+}
+
+// CloseAllConnections makes the broker close every connection with a 320.
+func (n *Node) CloseAllConnections(ctx context.Context, reason string) error {
+	_, err := n.Ctl(ctx, "close_all_connections", reason)
+	return err
+}
+
+func (n *Node) tool(ctx context.Context, name string, args ...string) (string, error) {
+	if !n.Private() {
+		return "", ErrNotPrivate
+	}
+	cmd := n.command(filepath.Join(n.installed.scripts, name), args...)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	p, err := startProcess(cmd)
+	if err != nil {
+		return "", fmt.Errorf("rabbit: %s: %w", name, err)
+	}
+	select {
+	case <-p.done:
+	case <-ctx.Done():
+		p.kill()
+		err = context.Cause(ctx)
+	}
+	text := strings.TrimSpace(out.String())
+	if err == nil && !cmd.ProcessState.Success() {
+		err = errors.New(cmd.ProcessState.String())
+	}
+	if err != nil {
+		return text, fmt.Errorf("rabbit: %s %s: %w: %s", name, strings.Join(args, " "), err, text)
+	}
+	return text, nil
+}

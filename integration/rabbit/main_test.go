@@ -1,0 +1,39 @@
+package rabbit_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/leveret-mq/leveret/integration/rabbit"
+)
+
+// asVictim makes this program start a node and wait to be killed.
+const asVictim = "RABBIT_TEST_VICTIM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asVictim) != "" {
+		victim()
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func victim() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	node, err := rabbit.Start(ctx, rabbit.Options{})
+	if err == nil {
+		var pid string
+		pid, err = node.Ctl(ctx, "eval", "os:getpid().")
+		fmt.Println(pid, node.AMQPPort(), node.EpmdPort())
+	}
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	select {}
+}
