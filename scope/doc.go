@@ -1,0 +1,2 @@
+// Package scope is structured concurrency: goroutines that cannot outlive the block of code that started them.
+package scope

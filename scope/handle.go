@@ -1,0 +1,111 @@
+package scope
+
+import (
+	"context"
+	"errors"
+	"slices"
+)
+
+// A Handle is a scope in the hands of whoever makes it: what [Run] keeps to itself. It is for types that are valid only
+// inside of a callback and embed the callback's [*Scope], a connection say, whose owner must be able to end the scope
+// when the connection dies. Programs that only run tasks want [Run].
+type Handle struct{ scope Scope }
+
+// Open makes a scope in ctx. It must be followed by [Handle.Run], exactly once, or its context leaks.
+//
+// The scope ends with ctx and, if outer is not nil, with outer's context as well, also if ctx is not derived from it,
+// with the cause of the one that ended first. Both count as the caller's cancellation, as in [Run]: the scope returns
+// the cause, and outer's Run then leaves it out as the echo of its own failure.
+func Open(ctx context.Context, outer *Scope) *Handle {
+	h := &Handle{scope: Scope{caller: ctx, children: 1}} // the first child is the body
+	s := &h.scope
+	s.ctx, s.cancel = context.WithCancelCause(ctx)
+	if outer != nil && ctx != outer.ctx {
+		s.outer = outer
+		s.catchUp()
+		s.unhook = context.AfterFunc(outer.ctx, s.follow)
+	}
+	return h
+}
+
+// Scope is the scope, to be embedded in what the body is given.
+func (h *Handle) Scope() *Scope { return &h.scope }
+
+// Interrupt says that what the scope stands on has died: it cancels everything in the scope, with cause as the
+// [context.Cause]. It does not wait. The cause is not a failure of the scope, since whoever was told already may have
+// dealt with it: the owner decides, see [Handle.Run]. Interrupt does nothing once Run has returned.
+func (h *Handle) Interrupt(cause error) {
+	if cause == nil {
+		cause = context.Canceled
+	}
+	s := &h.scope
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.children == 0 {
+		return
+	}
+	if s.broken == nil {
+		s.broken = cause
+	}
+	s.stop(byInterrupt, cause)
+}
+
+// Run runs body in the scope and returns when it and all tasks have returned, with the same rules as the function
+// [Run]. When echoed is true, the body or a task returned an error that was left out because it only echoed the
+// interruption: its work was cut short, so that the owner must return the interruption's cause.
+func (h *Handle) Run(body func() error) (err error, echoed bool) { //nolint:revive,staticcheck // err is the result, echoed a remark
+	s := &h.scope
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		// Not recovered, so that the panic goes on with its own stack.
+		s.leave(errBodyGone)
+		s.wait()
+		s.end()
+	}()
+	err = body()
+	returned = true
+	s.leaveBody(err)
+	s.wait()
+	return s.end()
+}
+
+// leaveBody takes the body off the count and remembers whether the caller's cancellation came before.
+func (s *Scope) leaveBody(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		s.fail(err)
+	}
+	s.catchUp()
+	s.cut = s.ctx.Err() != nil && s.stopper == byCaller
+	s.children--
+}
+
+// end puts the result together, after the last child has left, and releases the context.
+func (s *Scope) end() (err error, echoed bool) { //nolint:revive,staticcheck // as Run
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cut || s.echoed && s.stopper == byCaller {
+		if cause := context.Cause(s.ctx); !containsAny(s.errs, cause) {
+			s.errs = slices.Insert(s.errs, 0, cause)
+		}
+	}
+	if s.unhook != nil {
+		s.unhook()
+	}
+	s.cancel(ErrEnded)
+	if len(s.errs) == 1 {
+		return s.errs[0], s.told
+	}
+	return errors.Join(s.errs...), s.told
+}
+
+// follow is called on its own goroutine when outer's context has ended.
+func (s *Scope) follow() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.catchUp()
+}
