@@ -1,0 +1,2 @@
+// Package iter bridges goroutines that produce to `for range` loops that consume.
+package iter
