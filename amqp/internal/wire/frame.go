@@ -76,16 +76,29 @@ func AppendBody(dst []byte, channel uint16, body []byte, frameMax uint32) []byte
 
 func appendBodyFrame(dst []byte, channel uint16, body []byte) []byte {
 	n := len(dst)
-	dst = slices.Grow(dst, FrameOverhead+len(body))[:n+FrameOverhead+len(body)]
+	dst = extend(dst, FrameOverhead+len(body))
 	b := dst[n:]
-	// Type, channel and size fill seven bytes; the eighth is the body's first, written after.
-	binary.BigEndian.PutUint64(b, frameHead(FrameBody, channel, len(body)))
+	putFrameHeader(b, FrameBody, channel, len(body))
 	copy(b[FrameHeaderSize:], body)
 	b[len(b)-1] = FrameEnd
 	return dst
 }
 
-// frameHead packs the head of a frame into the upper seven bytes of a word; the lowest byte is zero.
-func frameHead(typ byte, channel uint16, size int) uint64 {
-	return uint64(typ)<<56 | uint64(channel)<<40 | uint64(uint32(size))<<8
+// putFrameHeader writes the head of a frame whose payload has size bytes to the front of b.
+func putFrameHeader(b []byte, typ byte, channel uint16, size int) {
+	_ = b[FrameHeaderSize-1]
+	b[0] = typ
+	binary.BigEndian.PutUint16(b[1:], channel)
+	binary.BigEndian.PutUint32(b[3:], uint32(size))
 }
+
+// extend makes dst n bytes longer; they hold anything. It is small enough to be inlined, with its rare half out of line.
+func extend(dst []byte, n int) []byte {
+	if cap(dst)-len(dst) < n {
+		dst = grow(dst, n)
+	}
+	return dst[:len(dst)+n]
+}
+
+//go:noinline
+func grow(dst []byte, n int) []byte { return slices.Grow(dst, n) }

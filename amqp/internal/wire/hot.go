@@ -3,7 +3,6 @@ package wire
 import (
 	"encoding/binary"
 	"fmt"
-	"slices"
 )
 
 // Sizes of hot frames without their strings: head, method id, fields and end byte.
@@ -16,37 +15,44 @@ const (
 // AppendPublish appends a basic.publish frame. The strings hold at most 255 bytes: the caller has checked it.
 func AppendPublish(dst []byte, channel uint16, exchange, routingKey string, mandatory, immediate bool) []byte {
 	n, size := len(dst), publishSize+len(exchange)+len(routingKey)
-	dst = slices.Grow(dst, size)[:n+size]
-	b := dst[n:]
-	binary.BigEndian.PutUint64(b, frameHead(FrameMethod, channel, size-FrameOverhead))
-	// The class's upper byte, which is zero, came with the head. Then follow the rest of the id, the reserved ticket, the
-	// exchange's length and two bytes that are written again.
-	binary.BigEndian.PutUint64(b[8:], uint64(BasicPublishID)<<40|uint64(byte(len(exchange)))<<16)
-	i := 14 + copy(b[14:], exchange)
-	b[i] = byte(len(routingKey))
-	i += 1 + copy(b[i+1:], routingKey)
-	b[i] = bit(mandatory, 0) | bit(immediate, 1)
-	b[i+1] = FrameEnd
+	dst = extend(dst, size)
+	head := (*[14]byte)(dst[n:])
+	putMethod(head[:], channel, size, BasicPublishID)
+	binary.BigEndian.PutUint16(head[11:], 0)
+	head[13] = byte(len(exchange))
+	b := dst[n+14:]
+	b = b[copy(b, exchange):]
+	b[0] = byte(len(routingKey))
+	b = b[1+copy(b[1:], routingKey):]
+	b[0] = bit(mandatory, 0) | bit(immediate, 1)
+	b[1] = FrameEnd
 	return dst
 }
 
 // AppendDeliver appends a basic.deliver frame. The strings hold at most 255 bytes: the caller has checked it.
 func AppendDeliver(dst []byte, channel uint16, consumerTag string, tag uint64, redelivered bool, exchange, routingKey string) []byte {
 	n, size := len(dst), deliverSize+len(consumerTag)+len(exchange)+len(routingKey)
-	dst = slices.Grow(dst, size)[:n+size]
-	b := dst[n:]
-	binary.BigEndian.PutUint64(b, frameHead(FrameMethod, channel, size-FrameOverhead))
-	binary.BigEndian.PutUint32(b[7:], uint32(BasicDeliverID))
-	b[11] = byte(len(consumerTag))
-	i := 12 + copy(b[12:], consumerTag)
-	binary.BigEndian.PutUint64(b[i:], tag)
-	b[i+8] = bit(redelivered, 0)
-	b[i+9] = byte(len(exchange))
-	i += 10 + copy(b[i+10:], exchange)
-	b[i] = byte(len(routingKey))
-	i += 1 + copy(b[i+1:], routingKey)
-	b[i] = FrameEnd
+	dst = extend(dst, size)
+	head := (*[12]byte)(dst[n:])
+	putMethod(head[:], channel, size, BasicDeliverID)
+	head[11] = byte(len(consumerTag))
+	b := dst[n+12:]
+	b = b[copy(b, consumerTag):]
+	binary.BigEndian.PutUint64(b, tag)
+	b[8] = bit(redelivered, 0)
+	b[9] = byte(len(exchange))
+	b = b[10+copy(b[10:], exchange):]
+	b[0] = byte(len(routingKey))
+	b = b[1+copy(b[1:], routingKey):]
+	b[0] = FrameEnd
 	return dst
+}
+
+// putMethod writes the head of a method frame of size bytes, and the method's id, to the front of b.
+func putMethod(b []byte, channel uint16, size int, id MethodID) {
+	_ = b[10]
+	putFrameHeader(b, FrameMethod, channel, size-FrameOverhead)
+	binary.BigEndian.PutUint32(b[7:], uint32(id))
 }
 
 // AppendAck appends a basic.ack frame.
@@ -66,10 +72,9 @@ func AppendReject(dst []byte, channel uint16, tag uint64, requeue bool) []byte {
 
 func appendSettle(dst []byte, channel uint16, id MethodID, tag uint64, bits byte) []byte {
 	n := len(dst)
-	dst = slices.Grow(dst, settleSize)[:n+settleSize]
-	b := dst[n:][:settleSize]
-	binary.BigEndian.PutUint64(b, frameHead(FrameMethod, channel, settleSize-FrameOverhead))
-	binary.BigEndian.PutUint32(b[7:], uint32(id))
+	dst = extend(dst, settleSize)
+	b := (*[settleSize]byte)(dst[n:])
+	putMethod(b[:], channel, settleSize, id)
 	binary.BigEndian.PutUint64(b[11:], tag)
 	b[19] = bits
 	b[20] = FrameEnd

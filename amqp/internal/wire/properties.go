@@ -41,8 +41,18 @@ const (
 	flagMore
 )
 
-// Size returns the number of bytes of the flags and values. The error names the field that cannot be carried.
+// isZero says in one go whether nothing is set.
+func (p *Properties) isZero() bool {
+	return len(p.ContentType)|len(p.ContentEncoding)|len(p.Headers)|int(p.DeliveryMode)|int(p.Priority)|len(p.CorrelationID)|
+		len(p.ReplyTo)|len(p.Expiration)|len(p.MessageID)|len(p.Type)|len(p.UserID)|len(p.AppID)|len(p.ClusterID) == 0 &&
+		p.Headers == nil && p.Timestamp.IsZero()
+}
+
+// Size returns the number of bytes of the flags and values, for a nil p those of the flags alone. The error names the field that cannot be carried.
 func (p *Properties) Size() (int, error) {
+	if p == nil {
+		return 2, nil
+	}
 	_, n, longest := p.measure()
 	if longest > math.MaxUint8 || !p.Timestamp.IsZero() && p.Timestamp.Unix() < 0 {
 		return 0, p.problem()
@@ -107,60 +117,4 @@ func (p *Properties) problem() error {
 		}
 	}
 	return fmt.Errorf("timestamp: %s is before 1970 and can't be carried", p.Timestamp.UTC().Format(time.RFC3339))
-}
-
-// Decode reads flags and values as [ContentHeader] has them and sets every field. Strings are made by text, which may share
-// equal ones; a nil text copies. Nothing else in p refers to raw.
-func (p *Properties) Decode(raw []byte, text func([]byte) string) error {
-	r := reader{b: raw}
-	flags := r.short()
-	for more := flags; more&flagMore != 0; {
-		// Words after the first hold no flag that this class has, so that nothing can be read for them.
-		if more = r.short(); more&^flagMore != 0 {
-			r.fail(fmt.Errorf("%w: unknown property flags %#04x", ErrMalformed, more))
-		}
-	}
-	*p = Properties{}
-	if flags&^flagMore != 0 {
-		p.decode(&r, flags, text)
-	}
-	if err := r.end(); err != nil {
-		return fmt.Errorf("properties: %w", err)
-	}
-	return nil
-}
-
-func (p *Properties) decode(r *reader, flags uint16, text func([]byte) string) {
-	str := func(flag uint16, s *string) {
-		if flags&flag == 0 {
-			return
-		}
-		if b := r.shortBytes(); text != nil {
-			*s = text(b)
-		} else {
-			*s = string(b)
-		}
-	}
-	str(flagContentType, &p.ContentType)
-	str(flagContentEncoding, &p.ContentEncoding)
-	if flags&flagHeaders != 0 {
-		p.Headers = r.table()
-	}
-	if flags&flagDeliveryMode != 0 {
-		p.DeliveryMode = r.octet()
-	}
-	if flags&flagPriority != 0 {
-		p.Priority = r.octet()
-	}
-	str(flagCorrelationID, &p.CorrelationID)
-	str(flagReplyTo, &p.ReplyTo)
-	str(flagExpiration, &p.Expiration)
-	str(flagMessageID, &p.MessageID)
-	if flags&flagTimestamp != 0 {
-		p.Timestamp = time.Unix(int64(r.longlong()), 0).UTC()
-	}
-	str(flagType, &p.Type)
-	str(flagUserID, &p.UserID)
-	str(flagAppID, &p.AppID)
-	str(flagClusterID, &p.ClusterID)
 }
