@@ -77,7 +77,14 @@ func containsAny(errs []error, target error) bool {
 	return slices.ContainsFunc(errs, func(err error) bool { return err != nil && contains(err, target) })
 }
 
-// same is a == b for errors of any type, also those that Go cannot compare.
+// same is a == b, also for errors of a type that Go cannot compare: an error made of a slice, say.
 func same(a, b error) bool {
-	return reflect.TypeOf(a) == reflect.TypeOf(b) && reflect.ValueOf(a).Comparable() && a == b
+	switch {
+	case reflect.TypeOf(a) != reflect.TypeOf(b):
+		return false
+	case reflect.ValueOf(a).Comparable() && reflect.ValueOf(b).Comparable():
+		return a == b
+	default:
+		return reflect.DeepEqual(a, b)
+	}
 }

@@ -11,7 +11,7 @@ import (
 // The sequence runs on the caller's goroutine, and a pair is pulled only when a worker is free for it, so that every
 // pair that was pulled is given to fn. The first error cancels fn's ctx and stops the pulling; all errors are joined as
 // in [Run], which also says what happens when ctx is cancelled. A sequence that blocks must end by itself when ctx
-// does: ForEach cannot interrupt it. fewer than one worker is an error.
+// does: ForEach cannot interrupt it. Fewer than one worker is an error.
 func ForEach[K, V any](ctx context.Context, workers int, seq iter.Seq2[K, V], fn func(ctx context.Context, k K, v V) error) error {
 	if workers < 1 {
 		return fmt.Errorf("scope: ForEach needs at least one worker, got %d", workers)

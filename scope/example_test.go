@@ -1,0 +1,139 @@
+package scope_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/leveret-mq/leveret/scope"
+)
+
+func ExampleRun() {
+	err := scope.Run(context.Background(), func(s *scope.Scope) error {
+		s.Go(func(ctx context.Context) error {
+			<-ctx.Done() // until a sibling fails
+			fmt.Println("told to stop:", context.Cause(ctx))
+			return ctx.Err() // an echo, which is left out
+		})
+		return errors.New("out of paper")
+	})
+	fmt.Println("returned:", err)
+	// Output:
+	// told to stop: out of paper
+	// returned: out of paper
+}
+
+func ExampleScope_Go() {
+	var sum atomic.Int64
+	err := scope.Run(context.Background(), func(s *scope.Scope) error {
+		for n := range int64(5) {
+			s.Go(func(context.Context) error {
+				sum.Add(n)
+				return nil
+			})
+		}
+		return nil // Run waits for the tasks
+	})
+	fmt.Println(sum.Load(), err)
+	// Output: 10 <nil>
+}
+
+func ExampleScope_Start() {
+	err := scope.Run(context.Background(), func(s *scope.Scope) error {
+		var addr net.Addr
+		err := s.Start(func(ctx context.Context, started func()) error {
+			listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+			if err != nil {
+				return err // Start's error
+			}
+			defer listener.Close()
+			addr = listener.Addr()
+			started()
+			<-ctx.Done()
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		fmt.Println("listening on", addr.Network())
+		s.Cancel(nil)
+		return nil
+	})
+	fmt.Println(err)
+	// Output:
+	// listening on tcp
+	// <nil>
+}
+
+func ExampleScope_Cancel() {
+	err := scope.Run(context.Background(), func(s *scope.Scope) error {
+		s.Go(func(ctx context.Context) error {
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		s.Cancel(nil) // enough, and all is well
+		return nil
+	})
+	fmt.Println(err)
+	// Output: <nil>
+}
+
+func ExampleScope_Context() {
+	err := scope.Run(context.Background(), func(s *scope.Scope) error {
+		s.Go(func(context.Context) error { return errors.New("the lights went out") })
+		<-s.Context().Done()
+		return context.Cause(s.Context())
+	})
+	fmt.Println(err)
+	// Output: the lights went out
+}
+
+func ExampleShield() {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel() // the program is shutting down
+	err := scope.Shield(ctx, 5*time.Second, func(ctx context.Context) error {
+		fmt.Println("saving:", ctx.Err())
+		return nil
+	})
+	fmt.Println(err)
+	// Output:
+	// saving: <nil>
+	// <nil>
+}
+
+func ExampleForEach() {
+	var total atomic.Int64
+	prices := map[string]int64{"tea": 3, "cake": 4, "jam": 2}
+	err := scope.ForEach(context.Background(), 2, maps.All(prices), func(_ context.Context, _ string, price int64) error {
+		total.Add(price)
+		return nil
+	})
+	fmt.Println(total.Load(), err)
+	// Output: 9 <nil>
+}
+
+// A device is valid inside of the callback that it is given to, and its tasks are, too.
+type device struct{ *scope.Scope }
+
+func withDevice(ctx context.Context, unplug error, body func(*device) error) error {
+	h := scope.Open(ctx, nil)
+	time.AfterFunc(0, func() { h.Interrupt(unplug) })
+	err, echoed := h.Run(func() error { return body(&device{h.Scope()}) })
+	if echoed {
+		err = errors.Join(unplug, err)
+	}
+	return err
+}
+
+func ExampleOpen() {
+	err := withDevice(context.Background(), errors.New("unplugged"), func(d *device) error {
+		<-d.Context().Done() // a blocked read, say
+		return context.Cause(d.Context())
+	})
+	fmt.Println(err)
+	// Output: unplugged
+}
