@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"errors"
 	"os/exec"
 	"slices"
 	"strings"
@@ -57,7 +58,7 @@ func list(t *testing.T, args ...string) []string {
 	cmd := exec.CommandContext(t.Context(), "go", append([]string{"list"}, args...)...)
 	cmd.Dir = ".."
 	out, err := cmd.Output()
-	if exit, ok := err.(*exec.ExitError); ok {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		t.Fatalf("go list %s: %s", strings.Join(args, " "), exit.Stderr)
 	}
 	require.NoError(t, err)

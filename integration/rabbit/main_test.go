@@ -23,17 +23,24 @@ func TestMain(m *testing.M) {
 }
 
 func victim() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	node, err := rabbit.Start(ctx, rabbit.Options{})
-	if err == nil {
-		var pid string
-		pid, err = node.Ctl(ctx, "eval", "os:getpid().")
-		fmt.Println(pid, node.AMQPPort(), node.EpmdPort())
-	}
+	ids, err := startVictim()
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)
 	}
+	fmt.Println(ids)
 	select {}
+}
+
+// startVictim returns the broker's process id and the ports of the broker and
+// of its epmd.
+func startVictim() (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	node, err := rabbit.Start(ctx, rabbit.Options{})
+	if err != nil {
+		return "", err
+	}
+	pid, err := node.Ctl(ctx, "eval", "os:getpid().")
+	return fmt.Sprint(pid, " ", node.AMQPPort(), " ", node.EpmdPort()), err
 }

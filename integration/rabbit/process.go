@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 )
 
 // process is a child that dies with this process.
@@ -105,7 +106,7 @@ func startWatchdog(dir string) (*watchdog, error) {
 func (d *watchdog) watch(role string, p *process) error {
 	pid := ""
 	if p.alive() {
-		pid = fmt.Sprint(p.cmd.Process.Pid)
+		pid = strconv.Itoa(p.cmd.Process.Pid)
 	}
 	_, err := fmt.Fprintln(d.orders, role, pid)
 	return err
