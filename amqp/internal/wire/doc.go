@@ -8,7 +8,7 @@
 //   - frame.go: frame headers, heartbeats, and bodies cut into frames
 //   - method.go: any method to a frame and back; methods_gen.go holds the methods themselves, gen writes it from gen/spec.txt
 //   - hot.go: the few methods that travel with every message, by hand and without an allocation
-//   - header.go, properties.go: content headers and what is in them
+//   - header.go: content headers; properties.go and propertycode.go: what is in them
 //   - table.go, tablesize.go, tabledecode.go: tables of named values, and how large they are
 //   - reader.go, sizer.go: the primitives under the rest
 package wire

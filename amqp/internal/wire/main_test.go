@@ -46,9 +46,14 @@ func onlyFrame(t testing.TB, b []byte, typ byte, channel uint16) frame {
 	return frames[0]
 }
 
-// same is reflect.DeepEqual with floats compared by their bits, so that a NaN equals itself.
+// same is reflect.DeepEqual with floats compared by their bits, so that a NaN equals itself, and with a uint64 equal to the
+// int64 that it is encoded as.
 func same(a, b any) bool {
 	switch a := a.(type) {
+	case uint64:
+		if b, ok := b.(int64); ok {
+			return b >= 0 && a == uint64(b)
+		}
 	case float32:
 		b, ok := b.(float32)
 		return ok && math.Float32bits(a) == math.Float32bits(b)

@@ -39,6 +39,8 @@ const (
 	flagClusterID
 	_
 	flagMore
+
+	flagKnown = 0xFFFC // all of the properties'
 )
 
 // isZero says in one go whether nothing is set.

@@ -67,14 +67,16 @@ func appendHeaders(dst []byte, t Table, extra *extraEntry) (_ []byte, ok bool) {
 func (p *Properties) Decode(raw []byte, text func([]byte) string) error {
 	r := reader{b: raw}
 	flags := r.short()
+	unknown := flags &^ (flagKnown | flagMore)
 	for more := flags; more&flagMore != 0; {
-		// Words after the first hold no flag that this class has, so that nothing can be read for them.
-		if more = r.short(); more&^flagMore != 0 {
-			r.fail(fmt.Errorf("%w: unknown property flags %#04x", ErrMalformed, more))
-		}
+		more = r.short()
+		unknown |= more &^ flagMore
+	}
+	if unknown != 0 {
+		r.fail(fmt.Errorf("%w: unknown property flags %#04x", ErrMalformed, unknown))
 	}
 	*p = Properties{}
-	if flags&^flagMore != 0 {
+	if flags&flagKnown != 0 {
 		p.decode(&r, flags, text)
 	}
 	if err := r.end(); err != nil {

@@ -7,7 +7,7 @@ import (
 )
 
 // DecodeTable decodes the table that b begins with, length first, and returns what follows it. An empty table is empty, not
-// nil. Of two entries with one key the last one counts. What a table allocates is at most 100 times its length in bytes.
+// nil. Of two entries with one key the last one counts. What a table allocates is at most 128 times its length in bytes.
 //
 // The strings in a table share one copy of its bytes: a string that is kept keeps that copy.
 func DecodeTable(b []byte) (t Table, rest []byte, err error) {
