@@ -1,0 +1,73 @@
+package amqptest
+
+import "github.com/leveret-mq/leveret/amqp/internal/wire"
+
+// held tells whether the broker reads nothing from this client for now: because it is stalled, because an alarm
+// blocks publishing connections, or because the client does not take what is sent to it.
+func (c *conn) held() bool {
+	b := c.broker
+	return b.stalled || b.alarmed && c.published && !c.closing || len(c.out)+c.inflight > outOverfull
+}
+
+// hold waits while the connection is held.
+func (c *conn) hold() {
+	for c.held() && !c.dead {
+		c.broker.gate.Wait()
+	}
+}
+
+// tellBlocked sends connection.blocked to a connection that publishes, once per alarm.
+func (c *conn) tellBlocked() {
+	b := c.broker
+	if !b.alarmed || !c.published || c.blocked || c.closing {
+		return
+	}
+	c.blocked = true
+	if c.capable("connection.blocked") {
+		c.send(0, &wire.ConnectionBlocked{Reason: clip(b.alarm)})
+	}
+}
+
+// Block raises an alarm, as RabbitMQ does when memory or disk run out: connections that publish are told with
+// connection.blocked, and nothing more is read from them.
+func (b *Broker) Block(reason string) {
+	b.lock()
+	defer b.unlock()
+	b.alarm, b.alarmed = reason, true
+	for c := range b.conns {
+		c.tellBlocked()
+	}
+}
+
+// Unblock ends the alarm of Block.
+func (b *Broker) Unblock() {
+	b.lock()
+	defer b.unlock()
+	b.alarmed = false
+	for c := range b.conns {
+		if c.blocked && !c.closing && c.capable("connection.blocked") {
+			c.send(0, &wire.ConnectionUnblocked{})
+		}
+		c.blocked = false
+	}
+	b.gate.Broadcast()
+}
+
+// Stall makes the broker read nothing and answer nothing, like a process that was stopped. New connections are
+// accepted and get no answer.
+func (b *Broker) Stall() {
+	b.lock()
+	defer b.unlock()
+	b.stalled = true
+}
+
+// Resume ends Stall.
+func (b *Broker) Resume() {
+	b.lock()
+	defer b.unlock()
+	b.stalled = false
+	for c := range b.conns {
+		c.wakeup.Broadcast()
+	}
+	b.gate.Broadcast()
+}

@@ -1,0 +1,296 @@
+package amqptest
+
+import (
+	"bytes"
+	"strings"
+
+	"github.com/leveret-mq/leveret/amqp/internal/wire"
+)
+
+// A request is what a client wants: a method, or a publication.
+type request struct {
+	channel     uint16
+	method      wire.Method // nil for a publication
+	publication publication
+}
+
+// read serves the client until the connection ends, however that comes.
+func (c *conn) read() {
+	if !c.greet() {
+		return
+	}
+	for {
+		f, ok, e := c.in.next(c.inboundFrameMax())
+		switch {
+		case e != nil:
+			c.broker.lock()
+			c.refuse(e)
+			c.broker.unlock()
+			c.drain()
+			return
+		case !ok:
+			c.flush()
+			if c.in.fill() != nil {
+				return
+			}
+			c.reads.Add(1)
+		default:
+			if !c.take(f) {
+				return
+			}
+		}
+	}
+}
+
+// inboundFrameMax is the reader's own copy of what has been agreed: only the reader changes it.
+func (c *conn) inboundFrameMax() uint32 { return c.frameMax }
+
+// greet reads the protocol header. To a wrong one the broker answers with the right one and hangs up.
+func (c *conn) greet() bool {
+	want := wire.ProtocolHeader
+	for c.in.end < len(want) {
+		if c.in.fill() != nil {
+			return false
+		}
+	}
+	c.reads.Add(1)
+	c.broker.lock()
+	defer c.broker.unlock()
+	c.hold()
+	if !bytes.Equal(c.in.buf[:len(want)], want[:]) {
+		c.out = append(c.out, want[:]...)
+		c.finish()
+		return false
+	}
+	c.in.start += len(want)
+	c.start()
+	return true
+}
+
+// drain reads on after an error that leaves no way to tell frames, until the client hangs up: closing the socket
+// with unread bytes in it would take the last words away from the client.
+func (c *conn) drain() {
+	for c.in.fill() == nil {
+		c.in.start = c.in.end
+	}
+}
+
+// flush sends the confirms that are due, before the reader waits for more.
+func (c *conn) flush() {
+	if len(c.confirming) == 0 {
+		return
+	}
+	c.broker.lock()
+	for _, ch := range c.confirming {
+		if !ch.closing {
+			ch.flushConfirms()
+		}
+	}
+	c.confirming = c.confirming[:0]
+	c.broker.unlock()
+}
+
+// take handles one frame. It returns false when there is nothing more to read.
+func (c *conn) take(f frame) (more bool) {
+	b := c.broker
+	b.lock()
+	c.hold()
+	req, ok, e := c.assemble(f)
+	if e != nil {
+		if req.method != nil {
+			e.method = req.method.ID()
+		}
+		c.refuse(e)
+	}
+	if ok && !c.dead {
+		if hooks := b.hooks; len(hooks) > 0 {
+			b.unlock()
+			c.hooked(hooks, req)
+			b.lock()
+		} else {
+			c.perform(req)
+		}
+	}
+	more = !c.dead && !c.finishing
+	b.unlock()
+	return more
+}
+
+// assemble turns frames into requests.
+func (c *conn) assemble(f frame) (req request, ok bool, e *exception) {
+	f.maxMessage = c.broker.cfg.maxMessage
+	req.channel = f.channel
+	switch f.typ {
+	case wire.FrameHeartbeat:
+		if f.channel != 0 || len(f.payload) != 0 {
+			return req, false, fail(unexpectedFrame, "heartbeat on channel %d with %d bytes", f.channel, len(f.payload))
+		}
+		return req, false, nil
+	case wire.FrameMethod, wire.FrameContentHeader, wire.FrameBody:
+	default:
+		return req, false, fail(frameError, "type %d, all octets = %q: unknown_frame", f.typ, f.payload[:min(len(f.payload), 16)])
+	}
+	if f.channel == 0 {
+		if f.typ != wire.FrameMethod {
+			return req, false, fail(unexpectedFrame, "expected method frame, got non method frame instead")
+		}
+		m, err := wire.DecodeMethod(f.payload)
+		if err != nil {
+			return req, false, fail(syntaxError, "%v", err)
+		}
+		req.method = m
+		return req, true, nil
+	}
+	if c.closing {
+		return req, false, nil
+	}
+	if c.stage != running {
+		return req, false, fail(commandInvalid, "channel %d is used before the connection is open", f.channel)
+	}
+	ch := c.channels[f.channel]
+	switch {
+	case ch == nil:
+		req.method, e = c.channelless(f)
+		return req, e == nil, e
+	case ch.closing:
+		req.method, ok = closingMethod(f)
+		return req, ok, nil
+	}
+	if f.typ == wire.FrameContentHeader && !c.published {
+		c.published = true
+		c.tellBlocked()
+	}
+	if req.method, e = ch.assembly.feed(f); e != nil {
+		return c.assemblyFailed(ch, req, e)
+	}
+	if req.method == nil && ch.assembly.stage != complete {
+		return req, false, nil
+	}
+	if req.method == nil {
+		req.publication = ch.assembly.take()
+	}
+	return req, true, nil
+}
+
+// assemblyFailed closes the channel alone when that is enough.
+func (c *conn) assemblyFailed(ch *channel, req request, e *exception) (request, bool, *exception) {
+	e.method = wire.BasicPublishID
+	if e.hard() {
+		return req, false, e
+	}
+	ch.refuse(e)
+	return req, false, nil
+}
+
+// channelless reads a method for a channel that is not open: it has to open it.
+func (c *conn) channelless(f frame) (wire.Method, *exception) {
+	if f.typ != wire.FrameMethod {
+		return nil, fail(unexpectedFrame, "expected method frame, got non method frame instead")
+	}
+	m, err := wire.DecodeMethod(f.payload)
+	if err != nil {
+		return nil, fail(syntaxError, "%v", err)
+	}
+	switch m.(type) {
+	case *wire.ChannelOpen, *wire.ChannelCloseOk:
+		return m, nil
+	}
+	e := fail(channelError, "expected 'channel.open'")
+	e.method = m.ID()
+	return nil, e
+}
+
+// closingMethod picks what still counts after the broker has closed a channel.
+func closingMethod(f frame) (wire.Method, bool) {
+	if f.typ != wire.FrameMethod {
+		return nil, false
+	}
+	m, err := wire.DecodeMethod(f.payload)
+	if err != nil {
+		return nil, false
+	}
+	switch m.(type) {
+	case *wire.ChannelClose, *wire.ChannelCloseOk:
+		return m, true
+	}
+	return nil, false
+}
+
+// perform does what a request asks for.
+func (c *conn) perform(req request) {
+	if req.channel == 0 {
+		c.control(req.method)
+		return
+	}
+	ch := c.channels[req.channel]
+	switch req.method.(type) {
+	case *wire.ChannelOpen:
+		if ch == nil && !c.closing {
+			c.open(req.channel)
+			return
+		}
+	case *wire.ChannelClose:
+		if ch != nil {
+			c.closeChannel(ch)
+		}
+		return
+	case *wire.ChannelCloseOk:
+		if ch != nil && ch.closing {
+			delete(c.channels, ch.id)
+		}
+		return
+	case nil:
+		if ch != nil && !ch.closing {
+			c.publish(ch, req.publication)
+		}
+		return
+	}
+	if ch == nil || ch.closing {
+		return
+	}
+	ch.flushConfirms()
+	if e := ch.handle(req.method); e != nil {
+		e.method = req.method.ID()
+		ch.refuse(e)
+	}
+}
+
+func (c *conn) publish(ch *channel, p publication) {
+	due := len(ch.confirms.acked)+len(ch.confirms.nacked) > 0
+	if e := ch.publish(p); e != nil {
+		e.method = wire.BasicPublishID
+		ch.refuse(e)
+		return
+	}
+	if !due && len(ch.confirms.acked)+len(ch.confirms.nacked) > 0 {
+		c.confirming = append(c.confirming, ch)
+	}
+}
+
+func (c *conn) open(id uint16) {
+	if limit := int(c.channelMax); limit > 0 && (len(c.channels) >= limit || int(id) > limit) {
+		e := fail(notAllowed, "number of channels opened (%d) has reached the negotiated channel_max (%d)", len(c.channels), limit)
+		e.method = wire.ChannelOpenID
+		c.refuse(e)
+		return
+	}
+	c.channels[id] = newChannel(c, id)
+	c.send(id, &wire.ChannelOpenOk{})
+}
+
+// closeChannel answers channel.close. When the broker has closed the channel, too, its own close still wants an answer.
+func (c *conn) closeChannel(ch *channel) {
+	if !ch.closing {
+		ch.release()
+		delete(c.channels, ch.id)
+	}
+	c.send(ch.id, &wire.ChannelCloseOk{})
+}
+
+// connectionName is what the client calls itself, or the addresses.
+func (c *conn) connectionName() string {
+	if name, _ := c.clientProperties["connection_name"].(string); strings.TrimSpace(name) != "" {
+		return name
+	}
+	return c.name
+}

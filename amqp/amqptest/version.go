@@ -1,0 +1,38 @@
+package amqptest
+
+// A Version is the release of RabbitMQ that a broker imitates where releases differ.
+type Version int
+
+const (
+	// V310 is RabbitMQ 3.10, the default.
+	V310 Version = iota
+	// V43 is RabbitMQ 4.3: no global qos and no transient queues that are not exclusive (541), a client's frame_max is at
+	// least 8192, quorum queues have a delivery limit of 20 that basic.nack does not count towards, a delivery that is not
+	// settled in time cancels the consumer, and only quorum queues time out.
+	V43
+)
+
+// behaviour is what differs between versions.
+type behaviour struct {
+	name                     string
+	deniesGlobalQos          bool
+	deniesTransient          bool
+	minFrameMax              uint32
+	maxMessage               uint64
+	deliveryLimit            int
+	nackCounts               bool // basic.nack with requeue is a failed attempt
+	acceptsCancelOk          bool // and says so with the capability accept_consumer_cancel_ok
+	cancelsOnTimeout         bool
+	timesOutQuorumOnly       bool
+	consumerTimeoutArgument  bool
+	passiveConfigures        bool // a passive declaration needs the right to configure
+	repliesAreRouted         bool // a mandatory direct reply that arrives is not returned
+	refusesGetOnSingleActive bool
+}
+
+var behaviours = map[Version]behaviour{
+	V310: {name: "3.10.8", minFrameMax: 4096, maxMessage: 128 << 20, deliveryLimit: -1, nackCounts: true},
+	V43: {name: "4.3.0", minFrameMax: 8192, maxMessage: 16 << 20, deliveryLimit: 20,
+		deniesGlobalQos: true, deniesTransient: true, acceptsCancelOk: true, cancelsOnTimeout: true, timesOutQuorumOnly: true,
+		consumerTimeoutArgument: true, passiveConfigures: true, repliesAreRouted: true, refusesGetOnSingleActive: true},
+}
