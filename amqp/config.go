@@ -143,7 +143,10 @@ func (c *Config) check() error {
 	if _, err := c.ClientProperties.Size(); err != nil {
 		return fmt.Errorf("amqp: config: ClientProperties: %w", err)
 	}
-	return checkName("VirtualHost", c.VirtualHost)
+	if err := checkName("VirtualHost", c.VirtualHost); err != nil {
+		return fmt.Errorf("amqp: config: %w", err)
+	}
+	return nil
 }
 
 // addresses lists what is dialled, in order.

@@ -75,7 +75,7 @@ func (e *Error) Error() string {
 	if e.ClassID != 0 || e.MethodID != 0 {
 		at = " (at " + e.method().String() + ")"
 	}
-	return fmt.Sprintf("amqp: the broker closed the %s: %d %s%s", what, uint16(e.Code), e.Text, at)
+	return fmt.Sprintf("the broker closed the %s: %d %s%s", what, uint16(e.Code), e.Text, at)
 }
 
 // Unwrap gives the reply code.
@@ -126,7 +126,7 @@ var (
 
 // protocolError says what was seen.
 func protocolError(format string, args ...any) error {
-	return fmt.Errorf("amqp: %w: %s", ErrProtocol, fmt.Sprintf(format, args...))
+	return fmt.Errorf("%w: %s", ErrProtocol, fmt.Sprintf(format, args...))
 }
 
 // joinCause adds the cause of a scope's end to the errors inside it, unless

@@ -54,5 +54,5 @@ func checkName(what, s string) error {
 	if len(s) <= maxShortString {
 		return nil
 	}
-	return fmt.Errorf("amqp: %s %.20q… has %d bytes, and AMQP allows %d", what, s, len(s), maxShortString)
+	return fmt.Errorf("%s %.20q… has %d bytes, and AMQP allows %d", what, s, len(s), maxShortString)
 }

@@ -510,6 +510,7 @@ func (m *ConnectionTuneOk) decode(r *reader) {
 // ConnectionOpen is connection.open. It opens a virtual host.
 type ConnectionOpen struct {
 	VirtualHost string
+	Insist      bool
 }
 
 // ID returns ConnectionOpenID.
@@ -523,14 +524,14 @@ func (m *ConnectionOpen) size(s *sizer) {
 func (m *ConnectionOpen) append(dst []byte) []byte {
 	dst = appendShortstr(dst, m.VirtualHost)
 	dst = append(dst, 0)
-	dst = append(dst, 0)
+	dst = append(dst, bit(m.Insist, 0))
 	return dst
 }
 
 func (m *ConnectionOpen) decode(r *reader) {
 	m.VirtualHost = r.shortstr()
 	r.shortBytes()
-	r.octet()
+	m.Insist = r.octet()&1 != 0
 }
 
 // ConnectionOpenOk is connection.open-ok. It says that the virtual host is open.

@@ -6,14 +6,14 @@ import "context"
 // be written it waits, until ctx ends.
 func (w *Writer) BeginRoom(ctx context.Context) ([]byte, error) {
 	w.mu.Lock()
-	if w.err == nil && len(w.buf) < w.limit {
+	if w.err == nil && !w.closing && len(w.buf) < w.limit {
 		return w.buf, nil
 	}
 	return w.waitRoom(ctx)
 }
 
 func (w *Writer) waitRoom(ctx context.Context) ([]byte, error) {
-	for w.err == nil && len(w.buf) >= w.limit {
+	for w.refusal() == nil && len(w.buf) >= w.limit {
 		w.waiting++
 		w.mu.Unlock()
 		select {
@@ -28,7 +28,7 @@ func (w *Writer) waitRoom(ctx context.Context) ([]byte, error) {
 		w.mu.Lock()
 		w.waiting--
 	}
-	if err := w.err; err != nil {
+	if err := w.refusal(); err != nil {
 		w.mu.Unlock()
 		return nil, err
 	}

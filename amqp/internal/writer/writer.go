@@ -78,12 +78,19 @@ func New(dst io.Writer, opts Options) *Writer {
 // to Commit, or calls Abort. On error it is not inside.
 func (w *Writer) Begin() ([]byte, error) {
 	w.mu.Lock()
-	if w.err != nil {
-		err := w.err
+	if err := w.refusal(); err != nil {
 		w.mu.Unlock()
 		return nil, err
 	}
 	return w.buf, nil
+}
+
+// refusal is why nothing can be appended any more.
+func (w *Writer) refusal() error {
+	if w.err == nil && w.closing {
+		return ErrClosed
+	}
+	return w.err
 }
 
 // Commit leaves the critical section with buf to be written.

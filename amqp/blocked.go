@@ -1,0 +1,93 @@
+package amqp
+
+import (
+	"context"
+	"iter"
+	"slices"
+
+	xiter "github.com/leveret-mq/leveret/iter"
+)
+
+// blockage is one time in which the broker takes no messages.
+type blockage struct{ over chan struct{} }
+
+// watcher is one range over Blocked.
+type watcher struct {
+	changes xiter.Stream[blockedState]
+}
+
+type blockedState struct {
+	blocked bool
+	reason  string
+}
+
+// setBlocked takes what connection.blocked or connection.unblocked says.
+// Messages wait from here on, and nothing else does: acknowledgements and
+// heartbeats have to go on. The reader calls it.
+func (c *Conn) setBlocked(s blockedState) {
+	buf, err := c.out.Begin()
+	if err != nil {
+		return
+	}
+	was := c.blocked
+	switch {
+	case s.blocked && was == nil:
+		c.blocked = &blockage{over: make(chan struct{})}
+	case !s.blocked && was != nil:
+		close(was.over)
+		c.blocked = nil
+	}
+	c.out.Commit(buf)
+	c.cfg.Trace.blocked(c, s)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.blockedState = s
+	for _, w := range c.watchers {
+		w.push(s)
+	}
+}
+
+// push adds a change, unless the range is so far behind that it would miss
+// nothing that still matters.
+func (w *watcher) push(s blockedState) {
+	if w.changes.Len() < maxBlockedBehind {
+		w.changes.Push(s)
+	}
+}
+
+// maxBlockedBehind bounds the changes that wait for one range. It is even, so
+// that of a pair both are kept or none.
+const maxBlockedBehind = 1024
+
+func (c *Conn) isBlocked() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.blockedState.blocked
+}
+
+// Blocked ranges over the changes of the broker's connection.blocked state, with
+// its reason, from the call on; the first is the present state if that is
+// blocked. Publish waits by itself meanwhile: this is for those who want to know.
+// The range ends with the connection.
+// https://www.rabbitmq.com/docs/connection-blocked
+func (c *Conn) Blocked() iter.Seq2[bool, string] {
+	w := new(watcher)
+	c.mu.Lock()
+	if c.blockedState.blocked {
+		w.push(c.blockedState)
+	}
+	c.watchers = append(c.watchers, w)
+	c.mu.Unlock()
+	stop := context.AfterFunc(c.Context(), func() { w.changes.Stop(context.Cause(c.Context())) })
+	return func(yield func(bool, string) bool) {
+		for s := range w.changes.All() {
+			if !yield(s.blocked, s.reason) {
+				return
+			}
+		}
+		stop()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.watchers = slices.DeleteFunc(c.watchers, func(other *watcher) bool { return other == w })
+	}
+}

@@ -1,0 +1,333 @@
+package amqp
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/leveret-mq/leveret/amqp/internal/slab"
+	"github.com/leveret-mq/leveret/amqp/internal/wire"
+	"github.com/leveret-mq/leveret/amqp/internal/writer"
+	"github.com/leveret-mq/leveret/scope"
+)
+
+// Conn is a connection to a broker, and the scope of everything that uses it.
+// It is valid inside the callback that WithConnection gives it to. All its
+// methods are safe for concurrent use.
+//
+// It runs three goroutines: the reader, the flusher and the heartbeat. Locks
+// are taken in this order: the writer's (out), mu, a line's, and below them
+// those of a channel's ledger, confirms and streams.
+type Conn struct {
+	*scope.Scope
+	line
+
+	cfg              *Config
+	nc               net.Conn
+	tuning           Tuning
+	serverProperties Table
+	acceptsCancelOk  bool
+	handle           *scope.Handle
+	out              *writer.Writer
+	dead             chan struct{} // closed when line.cause is set
+
+	// waiting counts who waits for something that the reader has to bring:
+	// while there is anybody, back-pressure does not stop the reader.
+	waiting atomic.Int32
+	nudge   chan struct{}         // capacity 1: wakes a reader that holds back
+	closing atomic.Bool           // the reader must not hold back any more
+	paused  atomic.Bool           // the reader holds back, so the peer's silence means nothing
+	failed  atomic.Pointer[error] // what writing failed with
+	stalled atomic.Uint64         // 1 + in.reads when the broker let a polite step pass
+
+	// dirty lists the channels with acknowledgements to send. Guarded by the
+	// writer's lock, as are those below.
+	dirty     []*Channel
+	blocked   *blockage // nil: the broker takes messages
+	published uint64
+
+	mu       sync.Mutex
+	channels []*Channel // by number; 0 is nil
+	lowest   int        // no lower number is free
+	open     int
+	watchers []*watcher
+	// blockedState is what watchers were told last.
+	blockedState blockedState
+	tags         atomic.Uint64
+
+	stats counters
+
+	// What follows belongs to the reader.
+	in         frameReader
+	known      []*Channel // channels, without the lock
+	touched    []*Consumer
+	tagged     []*Channel
+	deliveries slab.Items[delivery]
+	bytes      slab.Bytes
+	properties slab.Items[Properties]
+	text       func([]byte) string // bytes.String, made once
+}
+
+// WithConnection connects to a broker, gives the connection to body, and closes
+// it when body and everything that was started in its scope has ended.
+//
+// It returns what body or a task failed with. When the connection was lost, it
+// returns why, also if body returned nil, unless a call of body's was told:
+// an *Error when the broker closed it, and otherwise an error that wraps
+// ErrConnectionClosed with the network's, ErrHeartbeatTimeout or ErrProtocol.
+// When ctx ended before body returned, it returns the cause of that. Connecting
+// is bounded by Config.DialTimeout, and closing by Config.CloseTimeout.
+func WithConnection(ctx context.Context, cfg Config, body func(*Conn) error) error {
+	c, err := connect(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	return c.run(ctx, body)
+}
+
+// WithChannel is WithConnection and Conn.WithChannel in one, for small
+// programs.
+func WithChannel(ctx context.Context, cfg Config, body func(*Channel) error) error {
+	return WithConnection(ctx, cfg, func(c *Conn) error {
+		return c.WithChannel(ctx, body)
+	})
+}
+
+const writeLimit = 256 << 10 // bytes that may wait while as many are written
+
+func newConn(cfg *Config, nc net.Conn) *Conn {
+	c := &Conn{cfg: cfg, nc: nc, dead: make(chan struct{}), nudge: make(chan struct{}, 1), lowest: 1}
+	c.line.conn = c
+	c.out = writer.New(nc, writer.Options{Limit: writeLimit, Collect: c.collectAcks})
+	c.in.src = nc
+	c.text = c.bytes.String
+	return c
+}
+
+// run is the life of a connection that has been opened: machinery around, and
+// deaf to ctx; the user's scope inside.
+func (c *Conn) run(ctx context.Context, body func(*Conn) error) (err error) {
+	var echoed bool
+	machinery := scope.Run(context.WithoutCancel(ctx), func(m *scope.Scope) error {
+		c.handle = scope.Open(ctx, nil)
+		c.Scope = c.handle.Scope()
+		m.Go(c.readLoop)
+		m.Go(c.writeLoop)
+		m.Go(c.heartbeatLoop)
+		defer func() { err = joinCause(err, c.close()) }()
+		c.cfg.Trace.connected(c)
+		err, echoed = c.handle.Run(func() error { return body(c) })
+		return nil
+	})
+	if lost := c.lost(); lost != nil && (!c.line.told || echoed) {
+		err = joinCause(err, lost)
+	}
+	c.cfg.Trace.closed(c, err)
+	return joinCause(err, machinery)
+}
+
+var errScopeEnded = fmt.Errorf("%w: its scope has ended", ErrConnectionClosed)
+
+// lost is why the connection ended before its scope did.
+func (c *Conn) lost() error {
+	c.line.mu.Lock()
+	defer c.line.mu.Unlock()
+	if c.line.cause == errScopeEnded {
+		return nil
+	}
+	return c.line.cause
+}
+
+// close says goodbye and waits for the broker's, within CloseTimeout. Nothing
+// uses the connection any more.
+func (c *Conn) close() error {
+	c.closing.Store(true)
+	c.wake()
+	answered := false
+	err := c.polite("connection.close-ok", func(ctx context.Context) error {
+		goodbye := &wire.ConnectionClose{ReplyCode: replySuccess, ReplyText: "goodbye"}
+		p := newCall(goodbye, wire.ConnectionCloseOkID)
+		if c.start(ctx, outgoing{method: goodbye, call: p, last: true}) != nil || c.wait(ctx, p) != nil {
+			// The loss of the connection is reported by run, if it came before
+			// this; by now there is nothing left to lose.
+			return nil
+		}
+		answered = true
+		return nil
+	})
+	c.fail(errScopeEnded, 0, answered)
+	return err
+}
+
+const replySuccess = 200
+
+// polite runs one step of an orderly end, which waits for the broker no longer
+// than CloseTimeout. When the broker let an earlier step pass, and has said
+// nothing since, later ones do not wait for it again.
+func (c *Conn) polite(awaited string, step func(context.Context) error) error {
+	timeout := c.cfg.CloseTimeout
+	silent := fmt.Errorf("amqp: the broker did not send %s within CloseTimeout, %v", awaited, timeout)
+	if at := c.stalled.Load(); at != 0 && at == uint64(c.in.reads.Load())+1 {
+		timeout = 0
+	}
+	ctx, cancel := context.WithTimeoutCause(context.Background(), timeout, silent)
+	defer cancel()
+	err := step(ctx)
+	if ctx.Err() != nil {
+		if !c.stalled.CompareAndSwap(0, uint64(c.in.reads.Load())+1) {
+			return nil // told by the step before
+		}
+		return silent
+	}
+	return err
+}
+
+// fail ends the connection, for the first cause given. at is the method that
+// the broker's exception names. If flush is set, what is buffered still goes
+// out, within CloseTimeout.
+func (c *Conn) fail(cause error, at wire.MethodID, flush bool) {
+	if !c.line.fail(cause, at) {
+		return
+	}
+	close(c.dead)
+	c.closing.Store(true)
+	if flush {
+		_ = c.nc.SetWriteDeadline(time.Now().Add(c.cfg.CloseTimeout))
+		c.out.Close()
+	} else {
+		c.out.Fail(cause)
+		_ = c.nc.Close()
+	}
+	c.mu.Lock()
+	channels := append([]*Channel(nil), c.channels...)
+	watchers := c.watchers
+	c.watchers = nil
+	c.mu.Unlock()
+	for _, ch := range channels {
+		if ch != nil && ch.die(cause, at) {
+			c.line.mu.Lock()
+			c.line.told = true
+			c.line.mu.Unlock()
+		}
+	}
+	for _, w := range watchers {
+		w.changes.End(cause)
+	}
+	c.handle.Interrupt(cause)
+	c.wake()
+}
+
+// writeLoop is the flusher's goroutine. When writing has failed, the reader
+// looks whether the broker said why before anything is told.
+func (c *Conn) writeLoop(context.Context) error {
+	err := c.out.Run()
+	select {
+	case <-c.dead:
+		_ = c.nc.Close()
+		return nil
+	default:
+	}
+	c.failed.Store(&err)
+	c.closing.Store(true)
+	c.wake()
+	_ = c.nc.SetReadDeadline(time.Now().Add(lastWordTimeout))
+	return nil
+}
+
+// await counts those who wait for what the reader brings.
+func (c *Conn) await(n int32) int32 {
+	count := c.waiting.Add(n)
+	if n > 0 && count == 1 {
+		c.wake()
+	}
+	return count
+}
+
+func (c *Conn) wake() {
+	select {
+	case c.nudge <- struct{}{}:
+	default:
+	}
+}
+
+// begin enters the writer's critical section, whatever is buffered.
+func (c *Conn) begin() ([]byte, error) {
+	buf, err := c.out.Begin()
+	if err != nil {
+		return nil, c.whyDead()
+	}
+	return buf, nil
+}
+
+// beginRoom is begin for messages, which wait for room.
+func (c *Conn) beginRoom(ctx context.Context) ([]byte, error) {
+	buf, err := c.out.BeginRoom(ctx)
+	if err == nil {
+		return buf, nil
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return nil, c.whyDead()
+}
+
+// whyDead is why the connection died, for a caller whom the writer has turned
+// away. The reader knows it within lastWordTimeout.
+func (c *Conn) whyDead() error {
+	<-c.dead
+	return c.end()
+}
+
+// append appends a method frame that the peer can take.
+func (c *Conn) append(buf []byte, id uint16, m wire.Method) ([]byte, error) {
+	start := len(buf)
+	buf, err := wire.AppendMethod(buf, id, m)
+	if err != nil {
+		return buf, err
+	}
+	if n := len(buf) - start; c.tuning.FrameMax != 0 && n > int(c.tuning.FrameMax) {
+		return buf[:start], fmt.Errorf("%v takes %d bytes, and the broker allows %d in a frame", m.ID(), n, c.tuning.FrameMax)
+	}
+	return buf, nil
+}
+
+// collectAcks has the channels append the acknowledgements that they put off.
+// The flusher calls it with the writer's lock held.
+func (c *Conn) collectAcks(buf []byte) []byte {
+	for i, ch := range c.dirty {
+		if !ch.shut {
+			buf = ch.flushAcks(buf)
+		}
+		c.dirty[i] = nil
+	}
+	c.dirty = c.dirty[:0]
+	return buf
+}
+
+// ServerProperties is what the broker says of itself, its capabilities among
+// it. Do not change it.
+func (c *Conn) ServerProperties() Table { return c.serverProperties }
+
+// Tuning is what client and broker have agreed on.
+func (c *Conn) Tuning() Tuning { return c.tuning }
+
+// LocalAddr is the connection's address on this side.
+func (c *Conn) LocalAddr() net.Addr { return c.nc.LocalAddr() }
+
+// RemoteAddr is the broker's address.
+func (c *Conn) RemoteAddr() net.Addr { return c.nc.RemoteAddr() }
+
+// UpdateSecret gives the broker a new password or token, for one that expires;
+// reason is for its log. It waits for connection.update-secret-ok. The
+// next connection asks Config.Credentials.
+// https://www.rabbitmq.com/docs/oauth2#token-expiration
+func (c *Conn) UpdateSecret(ctx context.Context, secret, reason string) error {
+	m := &wire.ConnectionUpdateSecret{NewSecret: []byte(secret), Reason: reason}
+	if err := c.roundTrip(ctx, m, wire.ConnectionUpdateSecretOkID); err != nil {
+		return fmt.Errorf("amqp: update secret: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,144 @@
+package amqp
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/leveret-mq/leveret/amqp/internal/wire"
+)
+
+// content is the message that a channel is receiving: method, then header, then
+// body, frame by frame. It belongs to the reader.
+type content struct {
+	ch       *Channel
+	delivery *delivery // basic.deliver or basic.get-ok, else nil
+	consumer *Consumer // of basic.deliver
+	get      *wire.BasicGetOk
+	ret      *returned // basic.return, else nil
+	body     []byte    // as large as has been asked for so far
+	have     int       // bytes of it received
+	size     int       // bytes that the header promised
+	inBody   bool      // the header has come
+
+	// The last delivery's strings and properties, which mostly recur.
+	exchange, routingKey string
+	rawProperties        []byte
+	properties           *Properties
+}
+
+const (
+	// ownSize is the size of a body from which it gets memory of its own: a
+	// piece of the slab holds eight below it.
+	ownSize = 8 << 10
+	// trustSize is how much is allocated on a header's word alone. Beyond,
+	// the memory grows with what really comes.
+	trustSize = 1 << 20
+)
+
+// idle tells whether a method may come now.
+func (m *content) idle() bool { return m.delivery == nil && m.ret == nil }
+
+// onHeader takes the content header.
+func (ch *Channel) onHeader(payload []byte) error {
+	m := &ch.content
+	if m.idle() || m.inBody {
+		return protocolError("the broker sent a content header on channel %d that belongs to no method", ch.id)
+	}
+	h, err := wire.ParseContentHeader(payload)
+	if err != nil {
+		return protocolError("content header on channel %d: %v", ch.id, err)
+	}
+	if limit := ch.conn.cfg.MaxMessageSize; h.BodySize > uint64(limit) {
+		return tooLarge(h.BodySize, limit)
+	}
+	if err := m.setProperties(h.Properties); err != nil {
+		return protocolError("properties of a message on channel %d: %v", ch.id, err)
+	}
+	m.size, m.have, m.inBody = int(h.BodySize), 0, true
+	if m.size < ownSize {
+		m.body = ch.conn.bytes.Make(m.size)
+	} else {
+		m.body = make([]byte, min(m.size, trustSize))
+	}
+	if m.size == 0 {
+		return ch.onContent()
+	}
+	return nil
+}
+
+// setProperties decodes the properties, unless they are those of the message
+// before.
+func (m *content) setProperties(raw []byte) error {
+	c := m.ch.conn
+	if m.ret != nil {
+		return m.ret.Properties.wire().Decode(raw, nil)
+	}
+	if m.properties == nil || !bytes.Equal(raw, m.rawProperties) {
+		p := c.properties.Next()
+		if err := p.wire().Decode(raw, c.text); err != nil {
+			return err
+		}
+		m.properties = p
+		m.rawProperties = append(m.rawProperties[:0], raw...)
+	}
+	m.delivery.Properties = m.properties
+	return nil
+}
+
+// room is where the next n bytes of the body go.
+func (m *content) room(n int) ([]byte, error) {
+	if !m.inBody {
+		return nil, protocolError("the broker sent a body frame on channel %d that belongs to no header", m.ch.id)
+	}
+	if n > m.size-m.have {
+		return nil, protocolError("the broker sent a body on channel %d that exceeds the %d bytes which its header says", m.ch.id, m.size)
+	}
+	for m.have+n > len(m.body) {
+		bigger := make([]byte, min(2*len(m.body), m.size))
+		copy(bigger, m.body[:m.have])
+		m.body = bigger
+	}
+	return m.body[m.have : m.have+n], nil
+}
+
+// onBody notes that n bytes have been put into room.
+func (ch *Channel) onBody(n int) error {
+	m := &ch.content
+	if m.have += n; m.have < m.size {
+		return nil
+	}
+	return ch.onContent()
+}
+
+// onContent hands a whole message on.
+func (ch *Channel) onContent() error {
+	m := &ch.content
+	d, consumer, get, ret := m.delivery, m.consumer, m.get, m.ret
+	body := m.body
+	m.delivery, m.consumer, m.get, m.ret, m.body, m.inBody = nil, nil, nil, nil, nil, false
+	switch {
+	case ret != nil:
+		ret.body = body
+		return ch.onReturn(ret)
+	case get != nil:
+		d.body = body
+		ch.enterTags()
+		return ch.answer(get, d)
+	}
+	d.body = body
+	consumer.receive(d)
+	return nil
+}
+
+// text copies b, unless it is what last holds.
+func (m *content) text(b []byte, last *string) string {
+	if string(b) != *last {
+		*last = m.ch.conn.bytes.String(b)
+	}
+	return *last
+}
+
+// tooLarge refuses a body by what its header says.
+func tooLarge(size uint64, limit int64) error {
+	return fmt.Errorf("%w: the broker announced a body of %d bytes, and Config.MaxMessageSize allows %d", ErrMessageTooLarge, size, limit)
+}

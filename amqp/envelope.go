@@ -1,0 +1,169 @@
+package amqp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/leveret-mq/leveret/amqp/internal/wire"
+)
+
+// Envelope is what travels around a received body, and settles the delivery.
+// Unless its consumer is no-ack, every delivery is settled once: the broker
+// sends no more than the prefetch of them otherwise, and gives them to others
+// when the channel ends.
+type Envelope struct {
+	ConsumerTag  string
+	DeliveryTag  uint64 // counts the channel's deliveries from 1
+	Exchange     string // what the message was published to
+	RoutingKey   string
+	Redelivered  bool        // it was delivered before, and not settled
+	MessageCount int         // messages left in the queue; Channel.Get alone
+	Properties   *Properties // never nil; deliveries with equal properties may share one, so read it, don't write it
+
+	channel *Channel
+}
+
+// delivery is a message received.
+type delivery struct {
+	Envelope
+	body []byte
+}
+
+var errNoDelivery = errors.New("amqp: the envelope was not received from a broker")
+
+// Context ends, with its cause, when this delivery can no longer be settled,
+// because the channel has ended: the broker then gives the message to somebody
+// else, and the work on it is in vain. The caller's cancellation does not end it.
+func (e *Envelope) Context() context.Context {
+	if e.channel == nil {
+		ctx, cancel := context.WithCancelCause(context.Background())
+		cancel(errNoDelivery)
+		return ctx
+	}
+	return e.channel.aliveContext()
+}
+
+// Ack says that the message was taken care of (basic.ack). It does not wait: the
+// acknowledgement is sent soon, together with those of its neighbours, and the
+// end of the channel's scope makes sure that the broker has it. A second
+// settlement is ErrAlreadySettled; on a channel that has ended it is the cause
+// of that, and the broker will deliver the message again.
+// https://www.rabbitmq.com/docs/confirms#acknowledgement-modes
+func (e *Envelope) Ack() error {
+	if e.channel == nil {
+		return errNoDelivery
+	}
+	return e.channel.ack(e.DeliveryTag)
+}
+
+// AckUpTo acknowledges this message and all that were delivered on its channel
+// before it and are not settled, by whichever consumer (basic.ack with
+// multiple set).
+func (e *Envelope) AckUpTo() error {
+	if e.channel == nil {
+		return errNoDelivery
+	}
+	return e.channel.Ack(e.DeliveryTag, true)
+}
+
+// Nack refuses the message (basic.nack): with requeue the broker delivers it
+// again, and without it is dead-lettered or dropped. On quorum queues of
+// RabbitMQ 4.3 and later a nack does not count as a failed attempt; Reject does.
+// https://www.rabbitmq.com/docs/nack
+func (e *Envelope) Nack(requeue bool) error {
+	if e.channel == nil {
+		return errNoDelivery
+	}
+	return e.channel.Nack(e.DeliveryTag, false, requeue)
+}
+
+// Reject refuses the message as Nack does (basic.reject), and counts as a failed
+// attempt against a quorum queue's delivery limit.
+func (e *Envelope) Reject(requeue bool) error {
+	if e.channel == nil {
+		return errNoDelivery
+	}
+	return e.channel.Reject(e.DeliveryTag, requeue)
+}
+
+// Ack acknowledges a delivery by its tag (basic.ack), with multiple all up to it;
+// 0 with multiple is all there are. Envelope.Ack is the same for one message.
+func (ch *Channel) Ack(deliveryTag uint64, multiple bool) error {
+	if !multiple {
+		return ch.ack(deliveryTag)
+	}
+	tell, err := ch.ledger.ackUpTo(deliveryTag)
+	return ch.acked(deliveryTag, tell, err)
+}
+
+// ack is the hot path of settling: it takes one lock, unless the writer has to
+// be told that there is something to flush.
+func (ch *Channel) ack(tag uint64) error {
+	tell, err := ch.ledger.ack(tag)
+	if err != nil || tell {
+		return ch.acked(tag, tell, err)
+	}
+	return nil
+}
+
+func (ch *Channel) acked(tag uint64, tell bool, err error) error {
+	if err != nil {
+		return fmt.Errorf("amqp: ack of delivery %d: %w", tag, err)
+	}
+	if !tell {
+		return nil
+	}
+	c := ch.conn
+	buf, err := c.out.Begin()
+	if err != nil {
+		return fmt.Errorf("amqp: ack of delivery %d: %w", tag, c.whyDead())
+	}
+	if ch.shut {
+		c.out.Abort()
+		return fmt.Errorf("amqp: ack of delivery %d: %w", tag, ch.end())
+	}
+	c.dirty = append(c.dirty, ch)
+	c.out.Commit(buf)
+	return nil
+}
+
+// Nack refuses a delivery by its tag (basic.nack), with multiple all up to it; 0
+// with multiple is all there are.
+func (ch *Channel) Nack(deliveryTag uint64, multiple, requeue bool) error {
+	return ch.refuse(deliveryTag, multiple, func(buf []byte, tag uint64) []byte {
+		return wire.AppendNack(buf, ch.id, tag, multiple, requeue)
+	})
+}
+
+// Reject refuses a delivery by its tag (basic.reject).
+func (ch *Channel) Reject(deliveryTag uint64, requeue bool) error {
+	return ch.refuse(deliveryTag, false, func(buf []byte, tag uint64) []byte {
+		return wire.AppendReject(buf, ch.id, tag, requeue)
+	})
+}
+
+// refuse settles by a method that is sent at once, behind the acknowledgements
+// before it.
+func (ch *Channel) refuse(tag uint64, multiple bool, encode func([]byte, uint64) []byte) error {
+	c := ch.conn
+	buf, err := c.begin()
+	if err != nil {
+		return fmt.Errorf("amqp: refuse delivery %d: %w", tag, err)
+	}
+	if ch.shut {
+		c.out.Abort()
+		return fmt.Errorf("amqp: refuse delivery %d: %w", tag, ch.end())
+	}
+	buf = ch.flushAcks(buf)
+	tag, err = ch.ledger.take(tag, multiple)
+	if err == nil && tag != 0 {
+		buf = encode(buf, tag)
+		ch.unproven = true
+	}
+	c.out.Commit(buf)
+	if err != nil {
+		return fmt.Errorf("amqp: refuse a delivery: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,92 @@
+package amqp
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/leveret-mq/leveret/amqp/internal/wire"
+)
+
+// ticksToDie is how many half intervals without a sign end the connection: with
+// the part of one that had passed before, between one and a half intervals and
+// two.
+const ticksToDie = 3
+
+// heartbeatLoop looks twice in an interval whether bytes came, whether any were
+// sent, and whether what is being written gets out. It compares counters, so
+// that the two paths of the messages never ask for the time.
+// https://www.rabbitmq.com/docs/heartbeats
+func (c *Conn) heartbeatLoop(context.Context) error {
+	tick := c.tuning.Heartbeat / 2
+	if tick == 0 {
+		tick = quietTick
+	}
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	var p pulse
+	for {
+		select {
+		case <-c.dead:
+			return nil
+		case <-ticker.C:
+		}
+		p.look(c)
+		if c.tuning.Heartbeat == 0 {
+			continue
+		}
+		if !p.wrote {
+			c.beat()
+		}
+		switch {
+		case p.silent >= ticksToDie:
+			c.die("nothing came from the broker")
+		case p.stuck >= ticksToDie:
+			c.die("the broker took nothing of what was sent")
+		}
+	}
+}
+
+// quietTick is how often a connection without heartbeats is looked at, to give
+// its buffers back.
+const quietTick = 30 * time.Second
+
+// pulse is what one look at the counters finds.
+type pulse struct {
+	reads    uint32
+	progress uint32
+	silent   int  // looks in a row that found nothing read
+	stuck    int  // looks in a row that found the same write under way
+	wrote    bool // since the last look
+}
+
+func (p *pulse) look(c *Conn) {
+	reads, progress := c.in.reads.Load(), c.out.Progress()
+	if reads == p.reads && !c.paused.Load() {
+		p.silent++
+	} else {
+		p.silent = 0
+	}
+	p.wrote = progress != p.progress
+	switch {
+	case p.wrote:
+		p.stuck = 0
+	case progress%2 == 1 && !c.isBlocked(): // a broker with an alarm reads nothing, and says so
+		p.stuck++
+	default:
+		p.stuck = 0
+		c.out.Trim()
+	}
+	p.reads, p.progress = reads, progress
+}
+
+// beat sends a heartbeat.
+func (c *Conn) beat() {
+	if buf, err := c.out.Begin(); err == nil {
+		c.out.Commit(wire.AppendHeartbeat(buf))
+	}
+}
+
+func (c *Conn) die(seen string) {
+	c.fail(fmt.Errorf("%w: %w: %s for two intervals of %v", ErrConnectionClosed, ErrHeartbeatTimeout, seen, c.tuning.Heartbeat), 0, false)
+}

@@ -1,0 +1,226 @@
+package amqp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/leveret-mq/leveret/amqp/internal/wire"
+	"github.com/leveret-mq/leveret/amqp/internal/writer"
+)
+
+// Publish sends a message (basic.publish) to an exchange, "" being the default
+// one, which routes to the queue that the routing key names.
+//
+// It returns when the message is on its way, which may be before an error that
+// it causes: a missing exchange ends the channel with NotFound. After Confirm it
+// returns when the broker has confirmed the message, and a failure is a
+// *PublishError: ErrNacked, ErrReturned (of a mandatory message), or
+// ErrUnconfirmed when the channel or the connection ended before that, or ctx
+// did.
+//
+// It waits while the broker has an alarm (connection.blocked) or has stopped the
+// channel, and while more is buffered than the network takes. When ctx ends
+// before the message is on its way, nothing is sent.
+// https://www.rabbitmq.com/docs/publishers
+func (ch *Channel) Publish(ctx context.Context, exchange, routingKey string, msg Message) error {
+	var m unconfirmed
+	n, err := ch.publish(ctx, exchange, routingKey, &msg, &m)
+	if err != nil {
+		return fmt.Errorf("amqp: publish to exchange %q with routing key %q: %w", exchange, routingKey, err)
+	}
+	if n == 0 {
+		return nil
+	}
+	if err := ch.awaitOutcome(ctx, n, &m); err != nil {
+		return fmt.Errorf("amqp: publish: %w", err)
+	}
+	return nil
+}
+
+// awaitOutcome waits for the confirm of message n, whose waiter is registered.
+func (ch *Channel) awaitOutcome(ctx context.Context, n uint64, m *unconfirmed) (err error) {
+	w := m.waiter
+	ch.conn.await(+1)
+	select {
+	case err = <-w.outcome:
+	case <-ctx.Done():
+		if ch.confirms.detach(n, w) {
+			err = m.failed(n, fmt.Errorf("%w: %w", ErrUnconfirmed, context.Cause(ctx)))
+		} else {
+			err = <-w.outcome
+		}
+	}
+	ch.conn.await(-1)
+	waiters.Put(w)
+	return err
+}
+
+// sequenceHeader travels with mandatory messages on channels with confirms: a
+// message that comes back is recognised by it, and it is taken out again. The
+// broker's ack of another message may come between a return and its own ack, so
+// order tells nothing.
+const sequenceHeader = "x-leveret-sequence"
+
+// gate is why a message has to wait.
+type gate struct {
+	open <-chan struct{}
+	pub  *Publisher // which has to hear that the wait is over
+}
+
+// publish appends a message in one critical section, so that its frames are in
+// a row. On a channel with confirms m is entered, and its number returned.
+func (ch *Channel) publish(ctx context.Context, exchange, routingKey string, msg *Message, m *unconfirmed) (n uint64, err error) {
+	if err := checkRoute(exchange, routingKey); err != nil {
+		return 0, err
+	}
+	if ctx.Err() != nil {
+		return 0, context.Cause(ctx)
+	}
+	c := ch.conn
+	for {
+		buf, err := c.beginRoom(ctx)
+		if err != nil {
+			return 0, err
+		}
+		if ch.shut {
+			c.out.Abort()
+			return 0, ch.end()
+		}
+		if g := ch.gate(m.pub); g != nil {
+			c.out.Abort()
+			if err := ch.pass(ctx, g); err != nil {
+				return 0, err
+			}
+			continue
+		}
+		if ch.tx == betweenTx {
+			c.out.Abort()
+			return 0, errOutsideTx
+		}
+		return ch.appendMessage(ctx, buf, exchange, routingKey, msg, m)
+	}
+}
+
+// appendMessage leaves the critical section.
+func (ch *Channel) appendMessage(ctx context.Context, buf []byte, exchange, routingKey string, msg *Message, m *unconfirmed) (n uint64, err error) {
+	c := ch.conn
+	alone := len(buf) == 0
+	before := ch.flushAcks(buf)
+	buf = wire.AppendPublish(before, ch.id, exchange, routingKey, msg.Mandatory, msg.Immediate)
+	headerAt := len(buf)
+	size := uint64(len(msg.Body))
+	if ch.confirming && msg.Mandatory {
+		buf, err = wire.AppendContentHeaderWith(buf, ch.id, size, msg.Properties.wire(), sequenceHeader, int64(ch.confirms.upcoming()))
+	} else {
+		buf, err = wire.AppendContentHeader(buf, ch.id, size, msg.Properties.wire())
+	}
+	if max := c.tuning.FrameMax; err == nil && max != 0 && len(buf)-headerAt > int(max) {
+		err = fmt.Errorf("the properties take %d bytes, and the broker allows %d in a frame", len(buf)-headerAt, max)
+	}
+	if err != nil {
+		c.out.Commit(before)
+		return 0, err
+	}
+	if ch.confirming {
+		m.open = true
+		if m.pub == nil {
+			m.waiter = waiters.Get().(*waiter)
+		}
+		m.exchange, m.routingKey = exchange, routingKey
+		n = ch.confirms.add(*m)
+	}
+	c.published++
+	if len(msg.Body) >= largeBody && c.out.Gathers() {
+		ch.appendLarge(ctx, buf, msg.Body)
+		return n, nil
+	}
+	buf = wire.AppendBody(buf, ch.id, msg.Body, c.tuning.FrameMax)
+	if n != 0 && alone && m.pub == nil && c.waiting.Load() == 0 {
+		c.out.CommitAlone(buf)
+	} else {
+		c.out.Commit(buf)
+	}
+	return n, nil
+}
+
+// largeBody is the size from which a body is written from where it is.
+const largeBody = 64 << 10
+
+// appendLarge has the body written from the caller's memory, which is the
+// caller's again when this returns.
+func (ch *Channel) appendLarge(ctx context.Context, buf, body []byte) {
+	c := ch.conn
+	var ticket writer.Ticket
+	part := len(body)
+	if max := c.tuning.FrameMax; max != 0 {
+		part = int(max) - wire.FrameOverhead
+	}
+	for len(body) > 0 {
+		n := min(part, len(body))
+		buf = wire.AppendFrameHeader(buf, wire.FrameBody, ch.id, uint32(n))
+		c.out.Large(&ticket, buf, body[:n])
+		buf = append(buf, wire.FrameEnd)
+		body = body[n:]
+	}
+	c.out.Commit(buf)
+	ticket.Wait(ctx)
+}
+
+// gate returns what a message has to wait for, with the writer's lock held.
+func (ch *Channel) gate(p *Publisher) *gate {
+	switch {
+	case ch.conn.blocked != nil:
+		return &gate{open: ch.conn.blocked.over}
+	case ch.stopped != nil:
+		return &gate{open: ch.stopped.over}
+	case p != nil && p.full():
+		return &gate{p.room, p}
+	}
+	return nil
+}
+
+// pass waits at a gate.
+func (ch *Channel) pass(ctx context.Context, g *gate) error {
+	ch.conn.await(+1)
+	defer ch.conn.await(-1)
+	if g.pub != nil {
+		defer g.pub.waited()
+	}
+	alive := ch.aliveContext()
+	select {
+	case <-g.open:
+		return nil
+	case <-alive.Done():
+		return context.Cause(alive)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// checkRoute refuses what the protocol can't carry. The properties are checked
+// where they are encoded.
+func checkRoute(exchange, routingKey string) error {
+	if len(exchange) > maxShortString || len(routingKey) > maxShortString {
+		return errors.Join(checkName("exchange", exchange), checkName("routing key", routingKey))
+	}
+	return nil
+}
+
+// Confirm has the broker confirm what is published on the channel from here on
+// (confirm.select): Publish waits for it. Calling it again does nothing.
+// https://www.rabbitmq.com/docs/confirms#publisher-confirms
+func (ch *Channel) Confirm(ctx context.Context) error {
+	m := &wire.ConfirmSelect{}
+	p := newCall(m, wire.ConfirmSelectOkID)
+	// The broker counts from the message that follows the method, so the
+	// client does as well.
+	err := ch.start(ctx, outgoing{method: m, call: p, sent: func() { ch.confirming = true }})
+	if err == nil {
+		err = ch.wait(ctx, p)
+	}
+	if err != nil {
+		return fmt.Errorf("amqp: confirm mode: %w", err)
+	}
+	return nil
+}

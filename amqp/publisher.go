@@ -1,0 +1,310 @@
+package amqp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/leveret-mq/leveret/scope"
+)
+
+// PublisherOptions says how a publisher goes about confirms.
+type PublisherOptions struct {
+	// MaxInFlight is how many unconfirmed messages there may be before
+	// Publish waits. 0: 1024.
+	MaxInFlight int
+	// Mandatory has every message be routed, or its Receipt say ErrReturned;
+	// a confirm alone does not mean that a queue has it.
+	Mandatory bool
+	// OnFailure is called for each message that was refused, returned, or left
+	// unconfirmed, one call at a time, on a goroutine of the publisher's. An
+	// error of its fails the scope, nil goes on. Nil: the first failure fails
+	// the scope.
+	OnFailure func(*PublishError) error
+}
+
+const defaultMaxInFlight = 1024
+
+// Publisher sends messages without waiting for each one's confirm, and is the
+// scope of what does so. It is valid inside the callback that WithPublisher
+// gives it to.
+type Publisher struct {
+	*scope.Scope
+	ch     *Channel
+	opts   PublisherOptions
+	duties *scope.Scope  // around the publisher's scope: runs OnFailure
+	room   chan struct{} // capacity 1: a baton for those who wait for a confirm
+
+	// Guarded by confirms.mu.
+	inFlight int
+	waiting  int
+	failed   failures
+	queue    []*PublishError // for OnFailure
+	calling  bool            // OnFailure is at work on queue
+}
+
+// failures remembers which messages failed, for the receipts: all others were
+// confirmed. It keeps the latest of them.
+type failures struct {
+	byNumber  map[uint64]*PublishError
+	order     []uint64
+	forgotten uint64 // up to here a failure may have been dropped
+	first     *PublishError
+}
+
+const maxFailures = 1 << 16
+
+func (f *failures) add(e *PublishError) {
+	if f.byNumber == nil {
+		f.byNumber, f.first = make(map[uint64]*PublishError), e
+	}
+	f.byNumber[e.Sequence] = e
+	f.order = append(f.order, e.Sequence)
+	if len(f.order) > maxFailures {
+		f.forgotten = max(f.forgotten, f.order[0])
+		delete(f.byNumber, f.order[0])
+		f.order = f.order[1:]
+	}
+}
+
+func (f *failures) of(n uint64) error {
+	if e, ok := f.byNumber[n]; ok {
+		return e
+	}
+	if n <= f.forgotten {
+		return fmt.Errorf("%w: more than %d messages have failed since", ErrUnconfirmed, maxFailures)
+	}
+	return nil
+}
+
+// Receipt stands for one published message. It is a small value; the zero
+// Receipt stands for none.
+type Receipt struct {
+	p *Publisher
+	n uint64
+}
+
+// WithPublisher gives body a publisher, and returns when body and everything in
+// its scope has ended and every message has its outcome. It puts the channel into
+// confirm mode.
+//
+// It returns what body, a task or OnFailure failed with, and without OnFailure
+// the first message's *PublishError. When ctx ends, it waits for outcomes no
+// longer than Config.CloseTimeout; its error says how many messages are
+// ErrUnconfirmed then.
+// https://www.rabbitmq.com/docs/publishers#data-safety
+func (ch *Channel) WithPublisher(ctx context.Context, opts PublisherOptions, body func(*Publisher) error) (err error) {
+	if opts.MaxInFlight < 0 {
+		return fmt.Errorf("amqp: publisher: MaxInFlight %d is negative", opts.MaxInFlight)
+	}
+	if opts.MaxInFlight == 0 {
+		opts.MaxInFlight = defaultMaxInFlight
+	}
+	if err := ch.confirmOnce(ctx); err != nil {
+		return err
+	}
+	p := &Publisher{ch: ch, opts: opts, room: make(chan struct{}, 1)}
+	duties := scope.Run(context.WithoutCancel(ctx), func(s *scope.Scope) error {
+		p.duties = s
+		handle := scope.Open(ctx, ch.Scope)
+		p.Scope = handle.Scope()
+		defer func() { err = joinCause(err, p.settle(ctx)) }()
+		err, _ = handle.Run(func() error { return body(p) })
+		return nil
+	})
+	return joinCause(err, duties)
+}
+
+// confirmOnce is Confirm unless the channel is in confirm mode.
+func (ch *Channel) confirmOnce(ctx context.Context) error {
+	buf, err := ch.conn.begin()
+	if err != nil {
+		return err
+	}
+	on := ch.confirming
+	ch.conn.out.Commit(buf)
+	if on {
+		return nil
+	}
+	return ch.Confirm(ctx)
+}
+
+// Publish sends a message, and returns when it is on its way: the receipt stands
+// for its outcome. It waits while MaxInFlight messages are unconfirmed, and for
+// what Channel.Publish waits for. When it returns an error, the message was not
+// sent.
+func (p *Publisher) Publish(ctx context.Context, exchange, routingKey string, msg Message) (Receipt, error) {
+	msg.Mandatory = msg.Mandatory || p.opts.Mandatory
+	m := unconfirmed{pub: p}
+	n, err := p.ch.publish(ctx, exchange, routingKey, &msg, &m)
+	if err != nil {
+		return Receipt{}, fmt.Errorf("amqp: publish to exchange %q with routing key %q: %w", exchange, routingKey, err)
+	}
+	return Receipt{p, n}, nil
+}
+
+// Wait is a barrier: it returns when everything published so far on the channel
+// has its outcome. Without OnFailure it returns the first failure there was.
+func (p *Publisher) Wait(ctx context.Context) error {
+	p.ch.conn.await(+1)
+	defer p.ch.conn.await(-1)
+	select {
+	case <-p.ch.confirms.barrier():
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	c := &p.ch.confirms
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p.opts.OnFailure == nil && p.failed.first != nil {
+		return p.failed.first
+	}
+	return nil
+}
+
+// Wait returns nil when the broker has the message, and a *PublishError in which
+// errors.Is finds ErrNacked, ErrReturned or ErrUnconfirmed when not. When ctx
+// ends first, it returns the cause of that, and the outcome is still to come.
+func (r Receipt) Wait(ctx context.Context) error {
+	if r.p == nil {
+		return errors.New("amqp: the receipt stands for no message")
+	}
+	w := waiters.Get().(*waiter)
+	defer waiters.Put(w)
+	c := &r.p.ch.confirms
+	if !c.attach(r.n, w) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return r.p.failed.of(r.n)
+	}
+	r.p.ch.conn.await(+1)
+	defer r.p.ch.conn.await(-1)
+	select {
+	case err := <-w.outcome:
+		return err
+	case <-ctx.Done():
+	}
+	if c.detach(r.n, w) {
+		return context.Cause(ctx)
+	}
+	return <-w.outcome
+}
+
+// full tells whether a message has to wait for a confirm, and counts it as
+// waiting then.
+func (p *Publisher) full() bool {
+	c := &p.ch.confirms
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p.inFlight < p.opts.MaxInFlight {
+		return false
+	}
+	p.waiting++
+	return true
+}
+
+// waited ends what full began.
+func (p *Publisher) waited() {
+	c := &p.ch.confirms
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p.waiting--
+	p.passBaton()
+}
+
+// sent counts a message that is on its way. The caller holds confirms.mu.
+func (p *Publisher) sent() {
+	p.inFlight++
+	p.passBaton()
+}
+
+// passBaton lets the next of those who wait for a confirm look. One baton is
+// enough: whoever took it passes it on.
+func (p *Publisher) passBaton() {
+	if p.waiting > 0 && p.inFlight < p.opts.MaxInFlight {
+		select {
+		case p.room <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// settled takes the outcome of message n. The caller holds confirms.mu.
+func (p *Publisher) settled(_ uint64, err error) {
+	p.inFlight--
+	p.passBaton()
+	failure, ok := err.(*PublishError) //nolint:errorlint // it was made by failed
+	if !ok {
+		return
+	}
+	p.failed.add(failure)
+	if p.opts.OnFailure == nil {
+		p.Cancel(failure)
+		return
+	}
+	p.queue = append(p.queue, failure)
+	if !p.calling {
+		p.calling = true
+		p.duties.Go(p.tell)
+	}
+}
+
+// tell calls OnFailure until nothing is left to be told.
+func (p *Publisher) tell(context.Context) error {
+	c := &p.ch.confirms
+	for {
+		c.mu.Lock()
+		if len(p.queue) == 0 {
+			p.calling = false
+			c.mu.Unlock()
+			return nil
+		}
+		failure := p.queue[0]
+		p.queue = p.queue[1:]
+		c.mu.Unlock()
+		if err := p.opts.OnFailure(failure); err != nil {
+			p.Cancel(err)
+			return err
+		}
+	}
+}
+
+// settle waits for the outcomes at the scope's end.
+func (p *Publisher) settle(ctx context.Context) error {
+	p.ch.conn.await(+1)
+	defer p.ch.conn.await(-1)
+	done := p.ch.confirms.barrier()
+	select {
+	case <-done:
+		return p.firstFailure()
+	case <-ctx.Done():
+	}
+	limit := time.NewTimer(p.ch.conn.cfg.CloseTimeout)
+	defer limit.Stop()
+	select {
+	case <-done:
+		return p.firstFailure()
+	case <-limit.C:
+	}
+	return p.giveUp(context.Cause(ctx))
+}
+
+func (p *Publisher) firstFailure() error {
+	c := &p.ch.confirms
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p.opts.OnFailure != nil || p.failed.first == nil {
+		return nil
+	}
+	return p.failed.first
+}
+
+// giveUp settles what the broker has not confirmed in time as unknown.
+func (p *Publisher) giveUp(cause error) error {
+	n := p.ch.confirms.abandon(p, fmt.Errorf("%w: %w", ErrUnconfirmed, cause))
+	if n == 0 {
+		return p.firstFailure()
+	}
+	return fmt.Errorf("amqp: publisher: %d messages: %w", n, ErrUnconfirmed)
+}

@@ -1,0 +1,261 @@
+package amqp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/leveret-mq/leveret/amqp/internal/wire"
+)
+
+// readLoop is the reader's goroutine: it gives each frame to the channel it
+// belongs to, and everything that one read brought for a consumer to that
+// consumer at once. It never waits for the application, with the one exception
+// of holdBack.
+func (c *Conn) readLoop(context.Context) error {
+	err := c.readFrames()
+	if said := new(Error); errors.As(err, &said) {
+		c.sayCloseOk()
+		c.fail(said, said.method(), true)
+		return nil
+	}
+	if errors.Is(err, ErrProtocol) || errors.Is(err, ErrMessageTooLarge) {
+		c.sayWhy(err)
+		c.fail(fmt.Errorf("%w: %w", ErrConnectionClosed, err), 0, true)
+		return nil
+	}
+	if errors.Is(err, errGoodbye) {
+		return nil
+	}
+	if w := c.failed.Load(); w != nil {
+		err = fmt.Errorf("writing: %w", *w)
+	} else if errors.Is(err, io.EOF) {
+		err = fmt.Errorf("reading: %w: the broker or the network ended it without a word", io.ErrUnexpectedEOF)
+	} else {
+		err = fmt.Errorf("reading: %w", err)
+	}
+	c.fail(fmt.Errorf("%w: %w", ErrConnectionClosed, err), 0, false)
+	return nil
+}
+
+// errGoodbye ends the reader when the broker has answered connection.close.
+var errGoodbye = errors.New("goodbye")
+
+func (c *Conn) readFrames() error {
+	for {
+		h, payload, ok, err := c.in.take()
+		if err == nil && ok {
+			err = c.onFrame(h, payload)
+		}
+		if err != nil {
+			return errors.Join(err, c.handOver())
+		}
+		if ok {
+			continue
+		}
+		if direct, err := c.readBody(); direct || err != nil {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		if err := c.handOver(); err != nil {
+			return err
+		}
+		if err := c.in.fill(); err != nil {
+			return err
+		}
+		if c.in.calm == quietReads {
+			c.bytes.Reset()
+			c.deliveries.Reset()
+		}
+	}
+}
+
+// readBody reads a large body's frame, of which some is still in the socket,
+// straight to where it belongs.
+func (c *Conn) readBody() (done bool, err error) {
+	h, ok := c.in.peek()
+	if !ok || h.Type != wire.FrameBody || h.Size < directSize {
+		return false, nil
+	}
+	ch := c.find(h.Channel)
+	if ch == nil || ch.closing.Load() {
+		return false, nil
+	}
+	to, err := ch.content.room(int(h.Size))
+	if err != nil {
+		return false, err
+	}
+	if err := c.handOver(); err != nil {
+		return false, err
+	}
+	n := copy(to, c.in.partial())
+	if _, err := io.ReadFull(countReads{c}, to[n:]); err != nil {
+		return false, err
+	}
+	end, err := c.in.octet()
+	if err == nil && end != wire.FrameEnd {
+		err = protocolError("a body frame on channel %d ends with octet %#x instead of %#x", h.Channel, end, wire.FrameEnd)
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, ch.onBody(int(h.Size))
+}
+
+// directSize is the size of a frame from which copying it out of the read
+// buffer costs more than reading it separately.
+const directSize = 16 << 10
+
+// countReads shows the heartbeat that bytes of a large body come in.
+type countReads struct{ c *Conn }
+
+func (r countReads) Read(p []byte) (int, error) {
+	n, err := r.c.nc.Read(p)
+	r.c.in.reads.Add(1)
+	return n, err
+}
+
+// find is the open channel of a number. Only the reader removes channels, so
+// what it has seen once stays valid until it does.
+func (c *Conn) find(id uint16) *Channel {
+	if int(id) < len(c.known) && c.known[id] != nil {
+		return c.known[id]
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if int(id) >= len(c.channels) {
+		return nil
+	}
+	for len(c.known) < len(c.channels) {
+		c.known = append(c.known, nil)
+	}
+	c.known[id] = c.channels[id]
+	return c.known[id]
+}
+
+func (c *Conn) onFrame(h wire.FrameHeader, payload []byte) error {
+	if h.Channel == 0 {
+		return c.onControl(h, payload)
+	}
+	ch := c.find(h.Channel)
+	if ch == nil {
+		return protocolError("the broker sent a frame of type %d on channel %d, which is not open", h.Type, h.Channel)
+	}
+	if ch.closing.Load() && h.Type != wire.FrameMethod {
+		return nil
+	}
+	switch h.Type {
+	case wire.FrameMethod:
+		return ch.onMethod(payload)
+	case wire.FrameContentHeader:
+		return ch.onHeader(payload)
+	case wire.FrameBody:
+		to, err := ch.content.room(len(payload))
+		if err != nil {
+			return err
+		}
+		copy(to, payload)
+		return ch.onBody(len(payload))
+	}
+	return protocolError("the broker sent a frame of type %d on channel %d", h.Type, h.Channel)
+}
+
+// onControl handles what is said to the connection itself.
+func (c *Conn) onControl(h wire.FrameHeader, payload []byte) error {
+	switch h.Type {
+	case wire.FrameHeartbeat:
+		return nil
+	case wire.FrameMethod:
+	default:
+		return protocolError("the broker sent a frame of type %d on channel 0", h.Type)
+	}
+	m, err := wire.DecodeMethod(payload)
+	if err != nil {
+		return protocolError("channel 0: %v", err)
+	}
+	switch m := m.(type) {
+	case *wire.ConnectionClose:
+		return connectionError(m)
+	case *wire.ConnectionBlocked:
+		c.setBlocked(blockedState{true, m.Reason})
+		return nil
+	case *wire.ConnectionUnblocked:
+		c.setBlocked(blockedState{})
+		return nil
+	case *wire.ConnectionCloseOk:
+		if err := c.answer(m, nil); err != nil {
+			return err
+		}
+		return errGoodbye
+	}
+	return c.answer(m, nil)
+}
+
+// sayCloseOk answers connection.close.
+func (c *Conn) sayCloseOk() {
+	if buf, err := c.out.Begin(); err == nil {
+		if buf, err := wire.AppendMethod(buf, 0, &wire.ConnectionCloseOk{}); err == nil {
+			c.out.Commit(buf)
+			return
+		}
+		c.out.Abort()
+	}
+}
+
+// sayWhy tells the broker why the client hangs up.
+func (c *Conn) sayWhy(err error) {
+	code := SyntaxError
+	if errors.Is(err, ErrMessageTooLarge) {
+		code = ContentTooLarge
+	}
+	buf, closed := c.out.Begin()
+	if closed != nil {
+		return
+	}
+	text := err.Error()
+	m := &wire.ConnectionClose{ReplyCode: uint16(code), ReplyText: text[:min(len(text), maxShortString)]}
+	if framed, err := wire.AppendMethod(buf, 0, m); err == nil {
+		buf = framed
+	}
+	c.out.Commit(buf)
+}
+
+// handOver gives the consumers what has been read for them, and the ledgers
+// their tags before that.
+func (c *Conn) handOver() error {
+	for i, ch := range c.tagged {
+		ch.enterTags()
+		c.tagged[i] = nil
+	}
+	c.tagged = c.tagged[:0]
+	var full *Consumer
+	for i, cons := range c.touched {
+		isFull, err := cons.handOver()
+		if err != nil {
+			return err
+		}
+		if isFull {
+			full = cons
+		}
+		c.touched[i] = nil
+	}
+	c.touched = c.touched[:0]
+	if full != nil {
+		c.holdBack(full)
+	}
+	return nil
+}
+
+// holdBack stops reading while a consumer whose buffer only bytes bound has more
+// of them than it may, so that TCP holds the broker back. It gives way while
+// anybody waits for an answer, which could be the consumer's own handler.
+func (c *Conn) holdBack(cons *Consumer) {
+	for cons.full() && c.waiting.Load() == 0 && !c.closing.Load() {
+		c.paused.Store(true)
+		<-c.nudge
+		c.paused.Store(false)
+	}
+}

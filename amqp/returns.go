@@ -1,0 +1,94 @@
+package amqp
+
+import (
+	"context"
+	"iter"
+
+	"github.com/leveret-mq/leveret/amqp/internal/wire"
+	xiter "github.com/leveret-mq/leveret/iter"
+)
+
+// Return says why a message came back (basic.return), and which it was.
+type Return struct {
+	ReplyCode  ReplyCode // NoRoute, or NoConsumers
+	ReplyText  string
+	Exchange   string
+	RoutingKey string
+	Properties Properties
+}
+
+// returned is a message that came back.
+type returned struct {
+	Return
+	body []byte
+}
+
+// returnStream holds the messages that came back until somebody ranges over
+// them.
+type returnStream struct {
+	stream xiter.Stream[*returned]
+}
+
+// maxReturnsBehind bounds the returned messages that wait for a range.
+const maxReturnsBehind = 4096
+
+// Returns ranges over the messages that the broker returned as unroutable.
+// Those that come from the call on are kept, at most 4096 of them, until they
+// are ranged over; what comes before the first call, or beyond that number, is
+// logged and dropped. Several ranges share the messages. The range ends with
+// the channel.
+// https://www.rabbitmq.com/docs/publishers#unroutable
+func (ch *Channel) Returns() iter.Seq2[[]byte, *Return] {
+	ch.mu.Lock()
+	r := ch.returns
+	if r == nil {
+		r = new(returnStream)
+		ch.returns = r
+		if ch.cause != nil {
+			r.stream.End(ch.cause)
+		}
+		context.AfterFunc(ch.Context(), func() { r.stream.Stop(context.Cause(ch.Context())) })
+	}
+	ch.mu.Unlock()
+	return func(yield func([]byte, *Return) bool) {
+		for ret := range r.stream.All() {
+			if !yield(ret.body, &ret.Return) {
+				return
+			}
+		}
+	}
+}
+
+// onReturnMethod starts a message that came back.
+func (ch *Channel) onReturnMethod(m *wire.BasicReturn) error {
+	ch.content.ret = &returned{Return: Return{
+		ReplyCode: ReplyCode(m.ReplyCode), ReplyText: m.ReplyText, Exchange: m.Exchange, RoutingKey: m.RoutingKey,
+	}}
+	return nil
+}
+
+// onReturn hands a message that came back to its publisher, if that is known,
+// and to who ranges over Returns.
+func (ch *Channel) onReturn(ret *returned) error {
+	told := false
+	if n, ok := ret.Properties.Headers[sequenceHeader].(int64); ok {
+		delete(ret.Properties.Headers, sequenceHeader)
+		if len(ret.Properties.Headers) == 0 {
+			ret.Properties.Headers = nil
+		}
+		told = ch.confirms.returned(uint64(n), &ret.Return)
+	}
+	ch.conn.stats.returned.Add(1)
+	ch.mu.Lock()
+	r := ch.returns
+	ch.mu.Unlock()
+	if r != nil && r.stream.Len() < maxReturnsBehind && r.stream.Push(ret) {
+		return nil
+	}
+	if !told {
+		ch.conn.cfg.Logger.Warn("amqp: a message was returned as unroutable, and nobody takes it: range over Channel.Returns",
+			"exchange", ret.Exchange, "routing_key", ret.RoutingKey, "code", uint16(ret.ReplyCode), "reason", ret.ReplyText,
+			"message_id", ret.Properties.MessageID, "bytes", len(ret.body))
+	}
+	return nil
+}

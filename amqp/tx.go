@@ -1,0 +1,130 @@
+package amqp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/leveret-mq/leveret/amqp/internal/wire"
+	"github.com/leveret-mq/leveret/scope"
+)
+
+// txState is whether a channel is transactional, which it stays from the first
+// transaction on.
+type txState uint8
+
+const (
+	noTx txState = iota
+	inTx
+	betweenTx
+)
+
+var errOutsideTx = errors.New("the channel is transactional since its first WithTx, so it publishes and settles inside WithTx only")
+
+// WithTx runs body in a transaction: what it publishes and settles on the
+// channel takes effect together when body returns nil (tx.commit), and not at
+// all when it returns an error or panics (tx.rollback). Transactions on one
+// channel take turns.
+//
+// The first one makes the channel transactional for good (tx.select): outside of
+// WithTx it then publishes and settles no more. A channel has either
+// transactions or confirms. When the commit fails, its outcome may be unknown.
+// https://www.rabbitmq.com/docs/semantics#tx
+func (ch *Channel) WithTx(ctx context.Context, body func() error) (err error) {
+	if err := ch.beginTx(ctx); err != nil {
+		return fmt.Errorf("amqp: begin a transaction: %w", err)
+	}
+	committed := false
+	defer func() {
+		if !committed {
+			err = errors.Join(err, ch.rollback(ctx))
+		}
+		<-ch.txTurn
+	}()
+	if err := body(); err != nil {
+		return err
+	}
+	if err := ch.endTx(ctx, &wire.TxCommit{}, wire.TxCommitOkID, true); err != nil {
+		return fmt.Errorf("amqp: commit: %w", err)
+	}
+	committed = true
+	return nil
+}
+
+// beginTx waits for the channel's turn, and begins.
+func (ch *Channel) beginTx(ctx context.Context) error {
+	ch.mu.Lock()
+	if ch.txTurn == nil {
+		ch.txTurn = make(chan struct{}, 1)
+	}
+	ch.mu.Unlock()
+	alive := ch.aliveContext()
+	select {
+	case ch.txTurn <- struct{}{}:
+	case <-alive.Done():
+		return context.Cause(alive)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	err := ch.selectTx(ctx)
+	if err != nil {
+		<-ch.txTurn
+	}
+	return err
+}
+
+func (ch *Channel) selectTx(ctx context.Context) error {
+	buf, err := ch.conn.begin()
+	if err != nil {
+		return err
+	}
+	buf = ch.flushAcks(buf) // what was settled before does not belong to it
+	first := ch.tx == noTx
+	if ch.confirming {
+		err = errors.New("the channel has confirms, and can't have transactions as well")
+	} else if !first {
+		ch.tx = inTx
+		ch.ledger.begin()
+	}
+	ch.conn.out.Commit(buf)
+	if err != nil || !first {
+		return err
+	}
+	m := &wire.TxSelect{}
+	p := newCall(m, wire.TxSelectOkID)
+	if err := ch.start(ctx, outgoing{method: m, call: p, sent: func() { ch.tx = inTx; ch.ledger.begin() }}); err != nil {
+		return err
+	}
+	if err := ch.wait(ctx, p); err != nil {
+		ch.leaveTx(false)
+		return err
+	}
+	return nil
+}
+
+func (ch *Channel) endTx(ctx context.Context, m wire.Method, ok wire.MethodID, commit bool) error {
+	if err := ch.roundTrip(ctx, m, ok); err != nil {
+		return err
+	}
+	ch.leaveTx(commit)
+	return nil
+}
+
+func (ch *Channel) leaveTx(committed bool) {
+	if buf, err := ch.conn.out.Begin(); err == nil {
+		ch.tx = betweenTx
+		ch.conn.out.Commit(buf)
+	}
+	ch.ledger.end(committed)
+}
+
+// rollback is not stopped by the end of ctx, which may be why there is one.
+func (ch *Channel) rollback(ctx context.Context) error {
+	err := scope.Shield(ctx, ch.conn.cfg.CloseTimeout, func(ctx context.Context) error {
+		return ch.endTx(ctx, &wire.TxRollback{}, wire.TxRollbackOkID, false)
+	})
+	if err != nil && ch.died(true) == nil {
+		return fmt.Errorf("amqp: roll back: %w", err)
+	}
+	return nil
+}
