@@ -1,11 +1,70 @@
 package integration
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/leveret-mq/leveret/integration/rabbit"
 )
 
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m)
+// plainNode and tlsNode are shared by the tests of this package; each starts
+// when the first test needs it.
+var (
+	plainNode = &sharedNode{open: rabbit.Open, opts: rabbit.Options{Management: true}}
+	tlsNode   = &sharedNode{open: rabbit.Start, opts: rabbit.Options{TLS: true}}
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(suite{m}) }
+
+// suite is the tests and the nodes that they started.
+type suite struct{ tests *testing.M }
+
+func (s suite) Run() int {
+	code := s.tests.Run()
+	if err := errors.Join(plainNode.stop(), tlsNode.stop()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
+}
+
+// sharedNode is a RabbitMQ for many tests.
+type sharedNode struct {
+	open func(context.Context, rabbit.Options) (*rabbit.Node, error)
+	opts rabbit.Options
+
+	once sync.Once
+	node *rabbit.Node
+	err  error
+}
+
+// get skips or fails the test when there is no RabbitMQ.
+func (s *sharedNode) get(t *testing.T) *rabbit.Node {
+	t.Helper()
+	rabbit.Need(t)
+	s.once.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		s.node, s.err = s.open(ctx, s.opts)
+	})
+	if s.err != nil {
+		t.Fatal(s.err)
+	}
+	return s.node
+}
+
+func (s *sharedNode) stop() error {
+	if s.node == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return s.node.Stop(ctx)
 }
