@@ -53,7 +53,7 @@ func AppendHeartbeat(dst []byte) []byte {
 }
 
 // AppendBody appends the body of a message in as many frames of at most frameMax bytes as it takes. A frameMax of zero
-// is no limit; an empty body has no frame.
+// is no limit, as is one that leaves no room for a body; an empty body has no frame.
 func AppendBody(dst []byte, channel uint16, body []byte, frameMax uint32) []byte {
 	if len(body) == 0 {
 		return dst

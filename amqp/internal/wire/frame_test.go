@@ -63,9 +63,3 @@ func TestBodyIsCutAtFrameMax(t *testing.T) {
 		})
 	}
 }
-
-func TestBodyGrowsTheBufferOnce(t *testing.T) {
-	body := make([]byte, 1<<20)
-	allocs := testing.AllocsPerRun(10, func() { AppendBody(nil, 1, body, MinFrameMax) })
-	assert.LessOrEqual(t, allocs, 1.0)
-}

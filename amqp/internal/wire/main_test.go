@@ -25,11 +25,14 @@ func splitFrames(t testing.TB, b []byte) []frame {
 	t.Helper()
 	var frames []frame
 	for len(b) > 0 {
-		require.GreaterOrEqual(t, len(b), FrameOverhead)
+		if len(b) < FrameOverhead {
+			t.Fatalf("%d bytes are no frame", len(b))
+		}
 		h := ParseFrameHeader(b)
 		size := FrameOverhead + int(h.Size)
-		require.GreaterOrEqual(t, len(b), size)
-		require.Equal(t, FrameEnd, b[size-1])
+		if len(b) < size || b[size-1] != FrameEnd {
+			t.Fatalf("%d bytes do not hold a whole frame of %d", len(b), size)
+		}
 		frames = append(frames, frame{h, b[FrameHeaderSize : size-1], b[:size]})
 		b = b[size:]
 	}

@@ -31,7 +31,8 @@ func AppendTable(dst []byte, t Table) ([]byte, error) {
 	return appendCheckedTable(dst, t), nil
 }
 
-// appendCheckedTable appends a table whose Size is known to be without error.
+// appendCheckedTable appends a table whose Size was without error. Only a table that another goroutine changes meanwhile
+// can fail here still; it becomes an empty one, so that the frame stays whole.
 func appendCheckedTable(dst []byte, t Table) []byte {
 	out, ok := appendTable(dst, t, 0)
 	if !ok {

@@ -43,7 +43,7 @@ func TestTableValueBytes(t *testing.T) {
 		{"int32", int32(-2), "I\xFF\xFF\xFF\xFE", int32(-2)},
 		{"uint32", uint32(0xFEDCBA98), "i\xFE\xDC\xBA\x98", uint32(0xFEDCBA98)},
 		{"int64", int64(-2), "l\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFE", int64(-2)},
-		{"int", 5_000_000_000, "l\x00\x00\x00\x01\x2A\x05\xF2\x00", int64(5_000_000_000)},
+		{"int", 500_000_000, "l\x00\x00\x00\x00\x1D\xCD\x65\x00", int64(500_000_000)},
 		{"uint", uint(7), "l\x00\x00\x00\x00\x00\x00\x00\x07", int64(7)},
 		{"uint64", uint64(math.MaxInt64), "l\x7F\xFF\xFF\xFF\xFF\xFF\xFF\xFF", int64(math.MaxInt64)},
 		{"float32", float32(1.5), "f\x3F\xC0\x00\x00", float32(1.5)},
@@ -104,7 +104,6 @@ func TestRefusedValuesNameTheirPath(t *testing.T) {
 		{Table{"d": time.Second}, "d: type time.Duration can't be carried in a table"},
 		{Table{"p": uintptr(1)}, "p: type uintptr can't be carried in a table"},
 		{Table{"n": uint64(math.MaxInt64 + 1)}, "n: 9223372036854775808 is above 9223372036854775807, the largest integer that a table can carry"},
-		{Table{"n": uint(math.MaxUint64)}, "n: 18446744073709551615 is above 9223372036854775807, the largest integer that a table can carry"},
 		{Table{"t": time.Unix(-1, 0)}, "t: 1969-12-31T23:59:59Z is before 1970 and can't be carried in a table"},
 		{Table{"t": time.Time{}}, "t: 0001-01-01T00:00:00Z is before 1970 and can't be carried in a table"},
 		{Table{"": struct{}{}}, `"": type struct {} can't be carried in a table`},
@@ -123,6 +122,18 @@ func TestRefusedValuesNameTheirPath(t *testing.T) {
 			require.False(t, ok)
 		})
 	}
+}
+
+func TestUintIsCarriedWhenItFits(t *testing.T) {
+	n := ^uint(0)
+	if n <= math.MaxUint32 {
+		require.Equal(t, Table{"n": int64(math.MaxUint32)}, tableBack(t, Table{"n": n}))
+		return
+	}
+	_, err := AppendTable(nil, Table{"n": n})
+	require.EqualError(t, err, "n: 18446744073709551615 is above 9223372036854775807, the largest integer that a table can carry")
+	_, ok := appendTable(nil, Table{"n": n}, 0)
+	require.False(t, ok)
 }
 
 func TestTableThatContainsItself(t *testing.T) {

@@ -128,7 +128,7 @@ func (s *tableSizer) nested(v any, depth int) bool {
 func (s *tableSizer) unsigned(v uint64) bool {
 	s.n += 8
 	if v > math.MaxInt64 {
-		return s.refuse("%d is above %d, the largest integer that a table can carry", v, math.MaxInt64)
+		return s.refuse("%d is above %d, the largest integer that a table can carry", v, int64(math.MaxInt64))
 	}
 	return true
 }

@@ -38,9 +38,7 @@ func sizeCode(fields []field) string {
 			fixed += reservedSize[f.kind]
 		case fixedSize[f.kind] > 0:
 			fixed += fixedSize[f.kind]
-		case f.kind == "bytes":
-			fmt.Fprintf(&b, "s.longstr(%q, len(m.%s))\n", f.name, goName(f.name))
-		case f.kind == "longstr":
+		case f.kind == "longstr", f.kind == "bytes":
 			fmt.Fprintf(&b, "s.longstr(%q, len(m.%s))\n", f.name, goName(f.name))
 		default:
 			fmt.Fprintf(&b, "s.%s(%q, m.%s)\n", f.kind, f.name, goName(f.name))
