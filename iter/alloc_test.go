@@ -3,6 +3,7 @@
 package iter_test
 
 import (
+	stditer "iter"
 	"testing"
 	"unsafe"
 
@@ -36,6 +37,23 @@ func TestALoneLoopAllocatesNothingPerItem(t *testing.T) {
 		})
 		assert.Zero(t, allocs, "burst of %d", burst)
 	}
+}
+
+// Bursts beyond the usual cost nothing either while they keep coming.
+func TestAStreamKeepsWhatTheTrafficNeeds(t *testing.T) {
+	s := iter.NewStream[message]()
+	items := make([]message, 5*iter.Keep)
+	next, stop := stditer.Pull(s.All())
+	defer stop()
+	burst := func() {
+		s.Push(items...)
+		for range items {
+			next()
+		}
+	}
+	burst()
+	burst()
+	assert.Zero(t, testing.AllocsPerRun(10, burst))
 }
 
 // A waiting loop has its channel made once, and what wakes it is free as well.

@@ -53,26 +53,3 @@ func TestAStreamGivesMemoryBackWhenTheTrafficFalls(t *testing.T) {
 		}
 	}
 }
-
-func TestAStreamKeepsWhatTheTrafficNeeds(t *testing.T) {
-	const burst = 5 * iter.Keep
-	s := iter.NewStream[int]()
-	items := make([]int, burst)
-	s.Push(items...)
-	n := 0
-	held := 0
-	for range s.All() {
-		if s.Len() > 0 {
-			continue
-		}
-		s.Push(items...)
-		if n++; n == 4 {
-			held = s.Held()
-		}
-		if n == 20 {
-			break
-		}
-	}
-	assert.GreaterOrEqual(t, held, 2*burst)
-	s.Stop(nil)
-}

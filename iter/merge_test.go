@@ -115,6 +115,29 @@ func TestABusyMergeHoldsNothingUp(t *testing.T) {
 	})
 }
 
+func TestMergeMayBeCalledByAllStreamsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		streams := []*iter.Stream[int]{{}, {}, {}, {}, {}}
+		got := 0
+		go func() {
+			for range iter.Merge(streams...) {
+				got++
+			}
+		}()
+		for range 100 {
+			synctest.Wait()
+			for _, s := range streams {
+				s.Push(1) // never blocks
+			}
+		}
+		for _, s := range streams {
+			s.End(nil)
+		}
+		synctest.Wait()
+		assert.Equal(t, 500, got)
+	})
+}
+
 func TestMergeUnderStress(t *testing.T) {
 	const streams, each = 4, 500
 	for range 20 {

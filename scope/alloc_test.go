@@ -38,6 +38,9 @@ func TestAScopeIsSmall(t *testing.T) {
 			err, _ := h.Run(func() error { return nil })
 			assert.NoError(t, err)
 		}
+		clear(handles)
+		assert.LessOrEqual(t, (heap()-before)/many, 60, "%s: what is over is forgotten, but for the size of a map", name)
+		runtime.KeepAlive(handles)
 	}
 }
 

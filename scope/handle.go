@@ -41,9 +41,6 @@ func (h *Handle) Interrupt(cause error) {
 	s := &h.scope
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.children == 0 {
-		return
-	}
 	if s.broken == nil {
 		s.broken = cause
 	}

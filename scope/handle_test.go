@@ -76,6 +76,7 @@ func TestInterruptAfterAFailure(t *testing.T) {
 		err, echoed := h.Run(func() error {
 			h.Scope().Cancel(errFirst)
 			h.Interrupt(errDied)
+			h.Interrupt(errSecond) // the first counts
 			return tt.body
 		})
 		assert.Equal(t, errFirst, err, name)
@@ -170,6 +171,23 @@ func TestTheOuterScopesEndMayStillBeOnItsWay(t *testing.T) {
 		})
 		require.True(t, echoed)
 	}
+}
+
+func TestTheOuterScopesDeadlineIsNoFailureOfTheInner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errCaller)
+		defer cancel()
+		err := scope.Run(ctx, func(outer *scope.Scope) error {
+			h := scope.Open(context.Background(), outer)
+			err, _ := h.Run(func() error {
+				<-h.Scope().Context().Done()
+				return outer.Context().Err()
+			})
+			assert.Equal(t, errCaller, err)
+			return err
+		})
+		assert.Equal(t, errCaller, err)
+	})
 }
 
 func TestAnInnerScopeDoesNotEndTheOuter(t *testing.T) {

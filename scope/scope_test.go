@@ -274,6 +274,27 @@ func TestACancellationThatIsStillOnItsWayCounts(t *testing.T) {
 	}
 }
 
+func TestADeadlineThatIsStillOnItsWayCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errCaller)
+		defer cancel()
+		never := struct{ context.Context }{foreignDone{ctx, make(chan struct{})}}
+		err := scope.Run(never, func(*scope.Scope) error {
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		assert.Equal(t, errCaller, err)
+	})
+}
+
+// foreignDone is a context whose end takes for ever to reach derived contexts.
+type foreignDone struct {
+	context.Context
+	done chan struct{}
+}
+
+func (f foreignDone) Done() <-chan struct{} { return f.done }
+
 func TestAFailureIsNotTheCallersCancellation(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	err := scope.Run(ctx, func(s *scope.Scope) error {

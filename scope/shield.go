@@ -19,7 +19,7 @@ func Shield(ctx context.Context, timeout time.Duration, fn func(ctx context.Cont
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, cause)
 	defer cancel()
 	err := fn(ctx)
-	if err == nil || ctx.Err() == nil || contains(err, cause) || !all(err, isDeadline) {
+	if err == nil || ctx.Err() == nil || !all(err, isDeadline) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", cause, err)
