@@ -169,7 +169,7 @@ const replySuccess = 200
 // nothing since, later ones do not wait for it again.
 func (c *Conn) polite(awaited string, step func(context.Context) error) error {
 	timeout := c.cfg.CloseTimeout
-	silent := fmt.Errorf("amqp: the broker did not send %s within CloseTimeout, %v", awaited, timeout)
+	silent := fmt.Errorf("amqp: %w: the broker did not send %s within CloseTimeout, %v", context.DeadlineExceeded, awaited, timeout)
 	if at := c.stalled.Load(); at != 0 && at == uint64(c.in.reads.Load())+1 {
 		timeout = 0
 	}

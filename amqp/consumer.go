@@ -94,6 +94,9 @@ func (c *Consumer) Messages() iter.Seq2[[]byte, *Envelope] {
 			if !yield(d.body, &d.Envelope) {
 				return
 			}
+			if c.Context().Err() != nil {
+				c.stream.Stop(context.Cause(c.Context()))
+			}
 		}
 		c.drained()
 	}

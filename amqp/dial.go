@@ -38,7 +38,7 @@ func connect(ctx context.Context, cfg Config) (*Conn, error) {
 
 // connectTo makes one attempt, bounded by DialTimeout.
 func connectTo(ctx context.Context, cfg *Config, addr string) (_ *Conn, err error) {
-	timeout := fmt.Errorf("no connection within DialTimeout, %v", cfg.DialTimeout)
+	timeout := fmt.Errorf("%w: no connection within DialTimeout, %v", context.DeadlineExceeded, cfg.DialTimeout)
 	dialCtx, cancel := context.WithTimeoutCause(ctx, cfg.DialTimeout, timeout)
 	defer cancel()
 	nc, err := cfg.Dial(dialCtx, "tcp", addr)
