@@ -30,6 +30,7 @@ func (c *chunk[T]) one() (item T, ok bool) {
 
 // claim takes up to want items, appends them to dst and forgets them.
 func (c *chunk[T]) claim(dst []T, want int) []T {
+	want = min(want, len(c.items)) // so that n cannot overflow
 	i := int(c.n.Add(int64(want))) - want
 	if i >= len(c.items) {
 		return dst

@@ -15,8 +15,7 @@ import (
 // A client has a scope for each channel and consumer, thousands of them.
 func TestAScopeIsSmall(t *testing.T) {
 	const many = 10_000
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
+	ctx := t.Context()
 	outer := scope.Open(ctx, nil)
 	defer outer.Run(func() error { return nil })
 	for name, tt := range map[string]struct {

@@ -8,8 +8,7 @@ import (
 )
 
 func BenchmarkRun(b *testing.B) {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
+	ctx := b.Context()
 	b.ReportAllocs()
 	for b.Loop() {
 		_ = scope.Run(ctx, func(*scope.Scope) error { return nil })

@@ -122,7 +122,6 @@ func TestEchoesAreLeftOut(t *testing.T) {
 		_, err := new(net.Dialer).DialContext(ctx, "tcp", "127.0.0.1:9")
 		return err
 	}
-	real := errSecond
 	tests := map[string]struct {
 		err  func(ctx context.Context) error
 		kept bool
@@ -133,9 +132,9 @@ func TestEchoesAreLeftOut(t *testing.T) {
 		"the cause wrapped":           {func(ctx context.Context) error { return fmt.Errorf("reading: %w", context.Cause(ctx)) }, false},
 		"joined":                      {func(ctx context.Context) error { return errors.Join(ctx.Err(), context.Cause(ctx)) }, false},
 		"net's spelling":              {dialed, false},
-		"a failure":                   {func(context.Context) error { return real }, true},
-		"a failure in a join":         {func(ctx context.Context) error { return errors.Join(ctx.Err(), real) }, true},
-		"a failure deep in a join":    {func(ctx context.Context) error { return fmt.Errorf("%w (%w)", ctx.Err(), hollow{real}) }, true},
+		"a failure":                   {func(context.Context) error { return errSecond }, true},
+		"a failure in a join":         {func(ctx context.Context) error { return errors.Join(ctx.Err(), errSecond) }, true},
+		"a failure deep in a join":    {func(ctx context.Context) error { return fmt.Errorf("%w (%w)", ctx.Err(), hollow{errSecond}) }, true},
 		"a deadline of the task's":    {func(context.Context) error { return context.DeadlineExceeded }, true},
 		"an error of no kind":         {func(context.Context) error { return grumpy{[]string{"no"}} }, true},
 		"a wrapper of nothing":        {func(context.Context) error { return hollow{} }, true},
