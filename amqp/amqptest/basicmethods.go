@@ -113,7 +113,7 @@ func (ch *channel) get(m *wire.BasicGet) *exception {
 	entry := q.pop()
 	q.dropExpired()
 	ch.deliveryTag++
-	ch.conn.getOk(ch, &entry, uint32(q.length))
+	ch.conn.getOk(ch, q, &entry)
 	if !m.NoAck {
 		ch.hold(unacked{tag: ch.deliveryTag, entry: entry, queue: q})
 	}
@@ -125,14 +125,13 @@ func (ch *channel) qos(m *wire.BasicQos) *exception {
 		return fail(notImplemented, "prefetch_size!=0 (%d)", m.PrefetchSize)
 	}
 	if !m.Global {
-		ch.prefetch = int(m.PrefetchCount)
-		ch.send(&wire.BasicQosOk{})
-		return nil
-	}
-	if ch.conn.broker.cfg.version.deniesGlobalQos {
+		// RabbitMQ takes this for the end of the channel's common limit, too.
+		ch.prefetch, ch.limit = int(m.PrefetchCount), 0
+	} else if ch.conn.broker.cfg.version.deniesGlobalQos {
 		return fail(internalError, "Feature `global_qos` is deprecated. By default, this feature is not permitted anymore.")
+	} else {
+		ch.limit = int(m.PrefetchCount)
 	}
-	ch.limit = int(m.PrefetchCount)
 	ch.send(&wire.BasicQosOk{})
 	for _, c := range ch.sortedConsumers() {
 		c.queue.serve()
@@ -145,6 +144,6 @@ func (ch *channel) basicRecover(requeue bool, ok wire.Method) *exception {
 		return fail(notImplemented, "requeue=false")
 	}
 	ch.answer(ok == nil, ok)
-	ch.recover(false)
+	ch.recover(ch.conn.broker.cfg.version.everyReturnCounts)
 	return nil
 }

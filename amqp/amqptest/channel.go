@@ -102,7 +102,7 @@ func (ch *channel) handle(m wire.Method) *exception {
 	case *wire.BasicAck:
 		return ch.settlement(m.DeliveryTag, m.Multiple, acked, false)
 	case *wire.BasicNack:
-		return ch.settlement(m.DeliveryTag, m.Multiple, negative(m.Requeue), ch.conn.broker.cfg.version.nackCounts)
+		return ch.settlement(m.DeliveryTag, m.Multiple, negative(m.Requeue), ch.conn.broker.cfg.version.everyReturnCounts)
 	case *wire.BasicReject:
 		return ch.settlement(m.DeliveryTag, false, negative(m.Requeue), true)
 	case *wire.BasicGet:
@@ -126,7 +126,6 @@ func (ch *channel) handle(m wire.Method) *exception {
 			return fail(notImplemented, "active=false")
 		}
 		ch.send(&wire.ChannelFlowOk{Active: true})
-	case *wire.ChannelFlowOk:
 	case *wire.ConfirmSelect, *wire.TxSelect, *wire.TxCommit, *wire.TxRollback:
 		return ch.mode(m)
 	default:

@@ -2,6 +2,7 @@ package amqptest
 
 import (
 	"encoding/binary"
+	"strings"
 
 	"github.com/leveret-mq/leveret/amqp/internal/wire"
 )
@@ -61,9 +62,9 @@ func (a *assembly) header(payload []byte, limit uint64) *exception {
 	case err != nil:
 		return fail(syntaxError, "%v", err)
 	case h.Class != classBasic:
-		return fail(unexpectedFrame, "expected content header for class 60, got one for class %d instead", h.Class)
+		return inPublish(fail(unexpectedFrame, "expected content header for class 60, got one for class %d instead", h.Class))
 	case h.BodySize > limit:
-		return fail(preconditionFailed, "message size %d is larger than configured max size %d", h.BodySize, limit)
+		return inPublish(fail(preconditionFailed, "message size %d is larger than configured max size %d", h.BodySize, limit))
 	}
 	const trusted = 1 << 20 // what a client says about the size of a body is believed up to here
 	raw := h.Properties
@@ -73,7 +74,7 @@ func (a *assembly) header(payload []byte, limit uint64) *exception {
 	if m.has(flagsOfInterest) {
 		m.props = new(wire.Properties)
 		if err := m.props.Decode(m.raw, nil); err != nil {
-			return fail(syntaxError, "%v", err)
+			return &exception{code: internalError, text: "INTERNAL_ERROR"} // RabbitMQ's words are no more than these
 		}
 	}
 	a.message, a.left = m, h.BodySize
@@ -84,7 +85,7 @@ func (a *assembly) header(payload []byte, limit uint64) *exception {
 // body takes one body frame.
 func (a *assembly) body(payload []byte) *exception {
 	if uint64(len(payload)) > a.left {
-		return fail(frameError, "content body of %d bytes where %d were to come", len(payload), a.left)
+		return inPublish(fail(frameError, "content body of %d bytes where %d were to come", len(payload), a.left))
 	}
 	a.message.body = append(a.message.body, payload...)
 	a.left -= uint64(len(payload))
@@ -116,11 +117,17 @@ func (a *assembly) feed(f frame) (m wire.Method, e *exception) {
 	case f.typ == wire.FrameBody && a.stage == awaitBody:
 		return nil, a.body(f.payload)
 	case a.stage == awaitHeader:
-		return nil, fail(unexpectedFrame, "expected content header for class 60, got non content header frame instead")
+		return nil, inPublish(fail(unexpectedFrame, "expected content header for class 60, got non content header frame instead"))
 	case a.stage == awaitBody:
-		return nil, fail(unexpectedFrame, "expected content body, got non content body frame instead")
+		return nil, inPublish(fail(unexpectedFrame, "expected content body, got non content body frame instead"))
 	}
 	return nil, fail(unexpectedFrame, "expected method frame, got non method frame instead")
+}
+
+// inPublish marks an exception as one about the basic.publish under way.
+func inPublish(e *exception) *exception {
+	e.method = wire.BasicPublishID
+	return e
 }
 
 // method reads a method frame. A publish is not complete yet, and comes out as nil.
@@ -128,9 +135,22 @@ func (a *assembly) method(payload []byte) (wire.Method, *exception) {
 	if len(payload) >= 4 && wire.MethodID(binary.BigEndian.Uint32(payload)) == wire.BasicPublishID && a.parsePublish(payload) {
 		return nil, nil
 	}
+	return decodeMethod(payload)
+}
+
+func decodeMethod(payload []byte) (wire.Method, *exception) {
 	m, err := wire.DecodeMethod(payload)
-	if err != nil {
-		return nil, fail(syntaxError, "%v", err)
+	if err == nil {
+		return m, nil
 	}
-	return m, nil
+	id, unreadable := wire.PeekMethodID(payload)
+	if unreadable != nil {
+		return nil, fail(frameError, "cannot decode %s", binaryText(payload))
+	}
+	e := fail(frameError, "cannot decode %s", binaryText(payload[4:min(len(payload), 68)]))
+	if strings.HasPrefix(id.String(), "method ") {
+		e = fail(commandInvalid, "unknown %s", id)
+	}
+	e.method = id
+	return nil, e
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/leveret-mq/leveret/amqp/internal/wire"
 )
@@ -31,7 +33,7 @@ func (r *frameReader) next(frameMax uint32) (f frame, ok bool, e *exception) {
 	}
 	h := wire.ParseFrameHeader(b)
 	if frameMax > 0 && h.Size > frameMax-wire.FrameOverhead {
-		return f, false, badFrame(h, b, fmt.Sprintf("{frame_too_large,%d,%d}", h.Size, frameMax-wire.FrameOverhead))
+		return f, false, badFrame(h, nil, fmt.Sprintf("{frame_too_large,%d,%d}", h.Size, frameMax-wire.FrameOverhead))
 	}
 	size := int(h.Size) + wire.FrameOverhead
 	if len(b) < size {
@@ -39,15 +41,36 @@ func (r *frameReader) next(frameMax uint32) (f frame, ok bool, e *exception) {
 		return f, false, nil
 	}
 	if b[size-1] != wire.FrameEnd {
-		return f, false, badFrame(h, b, fmt.Sprintf("{invalid_frame_end_marker,%d}", b[size-1]))
+		return f, false, badFrame(h, b[wire.FrameHeaderSize:size-1], fmt.Sprintf("{invalid_frame_end_marker,%d}", b[size-1]))
 	}
 	r.start += size
 	return frame{typ: h.Type, channel: h.Channel, payload: b[wire.FrameHeaderSize : size-1]}, true, nil
 }
 
-func badFrame(h wire.FrameHeader, b []byte, why string) *exception {
-	octets := b[wire.FrameHeaderSize:min(len(b), wire.FrameHeaderSize+16)]
-	return fail(frameError, "type %d, first 16 octets = %q: %s", h.Type, octets, why)
+func badFrame(h wire.FrameHeader, payload []byte, why string) *exception {
+	return fail(frameError, "type %d, %s: %s", h.Type, octets(payload), why)
+}
+
+// octets prints the begin of a payload as RabbitMQ does.
+func octets(b []byte) string {
+	if len(b) > 16 {
+		return "first 16 octets = " + binaryText(b[:16])
+	}
+	return "all octets = " + binaryText(b)
+}
+
+// binaryText prints bytes as Erlang does: as a string when all of them can be printed, else as numbers.
+func binaryText(b []byte) string {
+	var numbers []string
+	printable := len(b) > 0
+	for _, c := range b {
+		numbers = append(numbers, strconv.Itoa(int(c)))
+		printable = printable && c >= ' ' && c <= '~'
+	}
+	if printable {
+		return fmt.Sprintf("<<%q>>", b)
+	}
+	return "<<" + strings.Join(numbers, ",") + ">>"
 }
 
 // room makes sure that a frame of this size fits behind start.

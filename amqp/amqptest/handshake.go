@@ -19,6 +19,10 @@ const (
 	running
 )
 
+func (s stage) String() string {
+	return [...]string{"starting", "securing", "tuning", "opening", "running"}[s]
+}
+
 // start sends connection.start.
 func (c *conn) start() {
 	version := c.broker.cfg.version
@@ -41,9 +45,17 @@ func (c *conn) start() {
 
 // control does what a method on channel 0 says.
 func (c *conn) control(m wire.Method) {
-	if e := c.controlled(m); e != nil {
+	was := c.stage
+	e := c.controlled(m)
+	switch {
+	case e == nil:
+	case e.code == accessRefused: // a login that failed, which RabbitMQ blames on no method
+		c.refuse(e)
+	case was == running || was == awaitOpen:
 		e.method = m.ID()
 		c.refuse(e)
+	default:
+		c.hangUp(e)
 	}
 }
 
@@ -90,7 +102,7 @@ func (c *conn) controlled(m wire.Method) *exception {
 			return nil
 		}
 	}
-	return fail(commandInvalid, "%s does not belong here", m.ID())
+	return fail(channelError, "unexpected method in connection state %s", c.stage)
 }
 
 func (c *conn) startOk(m *wire.ConnectionStartOk) *exception {

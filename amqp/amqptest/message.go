@@ -1,6 +1,8 @@
 package amqptest
 
 import (
+	"maps"
+
 	"github.com/leveret-mq/leveret/amqp/internal/wire"
 )
 
@@ -63,6 +65,24 @@ func (m *message) with(p *wire.Properties) (*message, error) {
 	changed := *m
 	changed.raw, changed.props = raw, p
 	return &changed, nil
+}
+
+// outgoing is the message as a consumer gets it: from a quorum queue with the number of attempts before.
+func (e *entry) outgoing(q *queue) *message {
+	if !q.settings.quorum {
+		return e.msg
+	}
+	props := *e.msg.properties()
+	props.Headers = maps.Clone(props.Headers)
+	if props.Headers == nil {
+		props.Headers = wire.Table{}
+	}
+	props.Headers["x-delivery-count"] = int64(e.attempts)
+	m, err := e.msg.with(&props)
+	if err != nil {
+		return e.msg // its own headers leave no room for one more
+	}
+	return m
 }
 
 // appendContent appends the header and body frames of the message.

@@ -90,6 +90,9 @@ func (b *Broker) readQueueArguments(vhost, name string, arguments wire.Table) (q
 	}
 	for _, arg := range slices.Sorted(maps.Keys(arguments)) {
 		known, ok := queueArguments[arg]
+		if arg == "x-consumer-timeout" && !b.cfg.version.consumerTimeoutArgument {
+			ok = false
+		}
 		switch {
 		case !ok && b.cfg.arguments[arg]:
 		case !ok:

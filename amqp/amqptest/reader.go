@@ -24,7 +24,7 @@ func (c *conn) read() {
 		switch {
 		case e != nil:
 			c.broker.lock()
-			c.refuse(e)
+			c.broken(e)
 			c.broker.unlock()
 			c.drain()
 			return
@@ -97,10 +97,7 @@ func (c *conn) take(f frame) (more bool) {
 	c.hold()
 	req, ok, e := c.assemble(f)
 	if e != nil {
-		if req.method != nil {
-			e.method = req.method.ID()
-		}
-		c.refuse(e)
+		c.broken(e)
 	}
 	if ok && !c.dead {
 		if hooks := b.hooks; len(hooks) > 0 {
@@ -116,36 +113,51 @@ func (c *conn) take(f frame) (more bool) {
 	return more
 }
 
+// broken refuses what a frame says. Before connection.open the broker says nothing, and hangs up.
+func (c *conn) broken(e *exception) {
+	if c.stage == running || e.code == unexpectedFrame {
+		c.refuse(e)
+		return
+	}
+	c.hangUp(e)
+}
+
+// hangUp drops a client that has not got through the handshake.
+func (c *conn) hangUp(e *exception) {
+	c.broker.logf("connection %s: dropped in the handshake: %s", c.name, e.text)
+	c.release()
+	c.drop()
+}
+
 // assemble turns frames into requests.
 func (c *conn) assemble(f frame) (req request, ok bool, e *exception) {
 	f.maxMessage = c.broker.cfg.maxMessage
 	req.channel = f.channel
 	switch f.typ {
 	case wire.FrameHeartbeat:
-		if f.channel != 0 || len(f.payload) != 0 {
-			return req, false, fail(unexpectedFrame, "heartbeat on channel %d with %d bytes", f.channel, len(f.payload))
+		switch {
+		case len(f.payload) != 0:
+			return req, false, fail(frameError, "type %d, %s: unknown_frame", f.typ, octets(f.payload))
+		case f.channel != 0:
+			return req, false, fail(unexpectedFrame, "type %d, %s", f.typ, octets(f.payload))
 		}
 		return req, false, nil
 	case wire.FrameMethod, wire.FrameContentHeader, wire.FrameBody:
 	default:
-		return req, false, fail(frameError, "type %d, all octets = %q: unknown_frame", f.typ, f.payload[:min(len(f.payload), 16)])
+		return req, false, fail(frameError, "type %d, %s: unknown_frame", f.typ, octets(f.payload))
 	}
 	if f.channel == 0 {
 		if f.typ != wire.FrameMethod {
 			return req, false, fail(unexpectedFrame, "expected method frame, got non method frame instead")
 		}
-		m, err := wire.DecodeMethod(f.payload)
-		if err != nil {
-			return req, false, fail(syntaxError, "%v", err)
-		}
-		req.method = m
-		return req, true, nil
+		req.method, e = decodeMethod(f.payload)
+		return req, e == nil, e
 	}
 	if c.closing {
 		return req, false, nil
 	}
 	if c.stage != running {
-		return req, false, fail(commandInvalid, "channel %d is used before the connection is open", f.channel)
+		return req, false, fail(unexpectedFrame, "type %d, %s", f.typ, octets(f.payload))
 	}
 	ch := c.channels[f.channel]
 	switch {
@@ -174,7 +186,6 @@ func (c *conn) assemble(f frame) (req request, ok bool, e *exception) {
 
 // assemblyFailed closes the channel alone when that is enough.
 func (c *conn) assemblyFailed(ch *channel, req request, e *exception) (request, bool, *exception) {
-	e.method = wire.BasicPublishID
 	if e.hard() {
 		return req, false, e
 	}
@@ -187,15 +198,15 @@ func (c *conn) channelless(f frame) (wire.Method, *exception) {
 	if f.typ != wire.FrameMethod {
 		return nil, fail(unexpectedFrame, "expected method frame, got non method frame instead")
 	}
-	m, err := wire.DecodeMethod(f.payload)
-	if err != nil {
-		return nil, fail(syntaxError, "%v", err)
+	m, e := decodeMethod(f.payload)
+	if e != nil {
+		return nil, e
 	}
 	switch m.(type) {
 	case *wire.ChannelOpen, *wire.ChannelCloseOk:
 		return m, nil
 	}
-	e := fail(channelError, "expected 'channel.open'")
+	e = fail(channelError, "expected 'channel.open'")
 	e.method = m.ID()
 	return nil, e
 }
@@ -237,8 +248,8 @@ func (c *conn) perform(req request) {
 	case *wire.ChannelCloseOk:
 		if ch != nil && ch.closing {
 			delete(c.channels, ch.id)
+			return
 		}
-		return
 	case nil:
 		if ch != nil && !ch.closing {
 			c.publish(ch, req.publication)
@@ -268,10 +279,13 @@ func (c *conn) publish(ch *channel, p publication) {
 }
 
 func (c *conn) open(id uint16) {
-	if limit := int(c.channelMax); limit > 0 && (len(c.channels) >= limit || int(id) > limit) {
-		e := fail(notAllowed, "number of channels opened (%d) has reached the negotiated channel_max (%d)", len(c.channels), limit)
-		e.method = wire.ChannelOpenID
-		c.refuse(e)
+	limit := int(c.channelMax)
+	switch {
+	case limit > 0 && len(c.channels) >= limit:
+		c.refuse(fail(notAllowed, "number of channels opened (%d) has reached the negotiated channel_max (%d)", len(c.channels), limit))
+		return
+	case limit > 0 && int(id) > limit:
+		c.refuse(fail(notAllowed, "channel number %d is above the negotiated channel_max (%d)", id, limit))
 		return
 	}
 	c.channels[id] = newChannel(c, id)

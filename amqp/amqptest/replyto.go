@@ -52,9 +52,9 @@ func (b *Broker) reply(m *message) bool {
 		return false
 	}
 	ch := r.channel
-	ch.deliveryTag++
 	c := ch.conn
-	c.out = wire.AppendDeliver(c.out, ch.id, r.tag, ch.deliveryTag, false, m.exchange, m.key)
+	// The tag is the one that the next delivery gets, too: a reply is not one that could be acked.
+	c.out = wire.AppendDeliver(c.out, ch.id, r.tag, ch.deliveryTag+1, false, m.exchange, m.key)
 	c.out = m.appendContent(c.out, ch.id, c.frameMax)
 	c.wake()
 	return true

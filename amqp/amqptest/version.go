@@ -20,7 +20,7 @@ type behaviour struct {
 	minFrameMax              uint32
 	maxMessage               uint64
 	deliveryLimit            int
-	nackCounts               bool // basic.nack with requeue is a failed attempt
+	everyReturnCounts        bool // for the delivery limit, basic.nack and basic.recover too
 	acceptsCancelOk          bool // and says so with the capability accept_consumer_cancel_ok
 	cancelsOnTimeout         bool
 	timesOutQuorumOnly       bool
@@ -31,7 +31,7 @@ type behaviour struct {
 }
 
 var behaviours = map[Version]behaviour{
-	V310: {name: "3.10.8", minFrameMax: 4096, maxMessage: 128 << 20, deliveryLimit: -1, nackCounts: true},
+	V310: {name: "3.10.8", minFrameMax: 4096, maxMessage: 128 << 20, deliveryLimit: -1, everyReturnCounts: true},
 	V43: {name: "4.3.0", minFrameMax: 8192, maxMessage: 16 << 20, deliveryLimit: 20,
 		deniesGlobalQos: true, deniesTransient: true, acceptsCancelOk: true, cancelsOnTimeout: true, timesOutQuorumOnly: true,
 		consumerTimeoutArgument: true, passiveConfigures: true, repliesAreRouted: true, refusesGetOnSingleActive: true},
