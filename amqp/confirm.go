@@ -43,6 +43,8 @@ type unconfirmed struct {
 	open                 bool
 	waiter               *waiter
 	pub                  *Publisher
+	outbox               *Outbox
+	parcel               *parcel // of outbox
 	exchange, routingKey string
 	ret                  *Return // it came back; the confirm is still to come
 }
@@ -186,6 +188,9 @@ func (c *confirms) settle(n uint64, m unconfirmed, err error) {
 	}
 	if m.pub != nil {
 		m.pub.settled(n, err)
+	}
+	if m.outbox != nil {
+		m.outbox.settle(m.parcel, err)
 	}
 }
 

@@ -94,11 +94,17 @@ func (c *Consumer) Messages() iter.Seq2[[]byte, *Envelope] {
 			if !yield(d.body, &d.Envelope) {
 				return
 			}
-			if c.Context().Err() != nil {
-				c.stream.Stop(context.Cause(c.Context()))
-			}
+			c.stopIfCancelled()
 		}
 		c.drained()
+	}
+}
+
+// stopIfCancelled ends the ranges at once when the scope has been cancelled,
+// rather than when the news of that has come around.
+func (c *Consumer) stopIfCancelled() {
+	if c.Context().Err() != nil {
+		c.stream.Stop(context.Cause(c.Context()))
 	}
 }
 

@@ -124,7 +124,7 @@ func (ch *Channel) appendMessage(ctx context.Context, buf []byte, exchange, rout
 	}
 	if ch.confirming {
 		m.open = true
-		if m.pub == nil {
+		if m.pub == nil && m.outbox == nil {
 			m.waiter = waiters.Get().(*waiter)
 		}
 		m.exchange, m.routingKey = exchange, routingKey
@@ -136,7 +136,7 @@ func (ch *Channel) appendMessage(ctx context.Context, buf []byte, exchange, rout
 		return n, nil
 	}
 	buf = wire.AppendBody(buf, ch.id, msg.Body, c.tuning.FrameMax)
-	if n != 0 && alone && m.pub == nil && c.waiting.Load() == 0 {
+	if alone && m.waiter != nil && c.waiting.Load() == 0 {
 		c.out.CommitAlone(buf)
 	} else {
 		c.out.Commit(buf)

@@ -1,0 +1,271 @@
+package amqp
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+)
+
+// OutboxOptions says how much an Outbox holds.
+type OutboxOptions struct {
+	// Capacity is how many messages may be waiting for their confirm, or for a
+	// connection, before Publish waits. 0: 1024.
+	Capacity int
+	// Mandatory has every message be routed, or its Publish return ErrReturned.
+	Mandatory bool
+}
+
+// Outbox publishes reliably for code that lives outside of connections, an HTTP
+// handler, say. Its Run is the body of a Supervise, and its Publish returns when
+// the broker has confirmed the message, on whichever connection. What a lost
+// connection left unconfirmed is published again, in order, on the next: each
+// message arrives at least once, and may arrive twice, with the same message id
+// if it has one.
+type Outbox struct {
+	opts  OutboxOptions
+	slots chan struct{} // one for each message held
+	ready chan struct{} // capacity 1: there is something to send
+
+	mu      sync.Mutex
+	running bool
+	// The messages that have no outcome, in order.
+	first, last *parcel
+	unsent      *parcel // the first that was not sent on this connection
+	suspects    int     // of the first ones, one ended the last channel by an exception
+}
+
+// parcel is a message in an Outbox.
+type parcel struct {
+	exchange, routingKey string
+	msg                  Message
+	outcome              chan error // capacity 1
+	sent                 bool       // on some connection
+	prev, next           *parcel
+	out                  bool // no longer held
+}
+
+// NewOutbox makes an outbox. Its Run has to be running for messages to leave it.
+func NewOutbox(opts OutboxOptions) *Outbox {
+	if opts.Capacity <= 0 {
+		opts.Capacity = 1024
+	}
+	return &Outbox{opts: opts, slots: make(chan struct{}, opts.Capacity), ready: make(chan struct{}, 1)}
+}
+
+// Publish returns nil when the broker has confirmed the message. It waits for
+// that, for a connection, and for room, until ctx ends: then the error wraps
+// ErrUnconfirmed when the message was sent and may still arrive, and says that it
+// was not sent otherwise. A message that the broker refuses is ErrNacked, one that
+// no queue takes ErrReturned, both in a *PublishError. What can't be published at
+// all, because its exchange does not exist, say, is the broker's *Error.
+func (o *Outbox) Publish(ctx context.Context, exchange, routingKey string, msg Message) error {
+	fail := func(err error) error {
+		return fmt.Errorf("amqp: outbox: publish to exchange %q with routing key %q: %w", exchange, routingKey, err)
+	}
+	if err := checkRoute(exchange, routingKey); err != nil {
+		return fail(err)
+	}
+	if _, err := msg.Properties.wire().Size(); err != nil {
+		return fail(err)
+	}
+	if ctx.Err() != nil {
+		return fail(fmt.Errorf("not sent: %w", context.Cause(ctx)))
+	}
+	select {
+	case o.slots <- struct{}{}:
+	case <-ctx.Done():
+		return fail(fmt.Errorf("not sent: the outbox is full: %w", context.Cause(ctx)))
+	}
+	msg.Mandatory = msg.Mandatory || o.opts.Mandatory
+	msg.Body = bytes.Clone(msg.Body)
+	msg.Properties.Headers = maps.Clone(msg.Properties.Headers)
+	p := &parcel{exchange: exchange, routingKey: routingKey, msg: msg, outcome: make(chan error, 1)}
+	o.put(p)
+	select {
+	case err := <-p.outcome:
+		if err != nil {
+			return fail(err)
+		}
+		return nil
+	case <-ctx.Done():
+		return o.giveUp(ctx, p, fail)
+	}
+}
+
+// giveUp takes p out for a caller who waits no longer.
+func (o *Outbox) giveUp(ctx context.Context, p *parcel, fail func(error) error) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	select {
+	case err := <-p.outcome:
+		if err == nil {
+			return nil
+		}
+		return fail(err)
+	default:
+	}
+	o.remove(p)
+	if p.sent {
+		return fail(fmt.Errorf("%w: %w", ErrUnconfirmed, context.Cause(ctx)))
+	}
+	return fail(fmt.Errorf("not sent: %w", context.Cause(ctx)))
+}
+
+// Len is how many messages have no outcome yet.
+func (o *Outbox) Len() int { return len(o.slots) }
+
+func (o *Outbox) put(p *parcel) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if p.prev = o.last; p.prev == nil {
+		o.first = p
+	} else {
+		p.prev.next = p
+	}
+	o.last = p
+	if o.unsent == nil {
+		o.unsent = p
+	}
+	o.wake()
+}
+
+func (o *Outbox) wake() {
+	select {
+	case o.ready <- struct{}{}:
+	default:
+	}
+}
+
+// remove takes p out of the list, with mu held.
+func (o *Outbox) remove(p *parcel) {
+	if p.out {
+		return
+	}
+	p.out = true
+	if o.unsent == p {
+		o.unsent = p.next
+	}
+	if p.prev == nil {
+		o.first = p.next
+	} else {
+		p.prev.next = p.next
+	}
+	if p.next == nil {
+		o.last = p.prev
+	} else {
+		p.next.prev = p.prev
+	}
+	if o.suspects > 0 {
+		o.suspects--
+	}
+	o.wake()
+	<-o.slots
+}
+
+// settle takes the outcome of p. A message whose outcome is unknown stays, to be
+// sent again.
+func (o *Outbox) settle(p *parcel, err error) {
+	if errors.Is(err, ErrUnconfirmed) {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !p.out {
+		p.outcome <- err
+		o.remove(p)
+	}
+}
+
+// Run sends what is published, on conn, until the connection ends: it is the body
+// for Supervise, or a task of its scope. One Run at a time serves an outbox.
+func (o *Outbox) Run(conn *Conn) error {
+	o.mu.Lock()
+	if o.running {
+		o.mu.Unlock()
+		return errors.New("amqp: outbox: it is running on another connection")
+	}
+	o.running = true
+	o.mu.Unlock()
+	defer func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.running = false
+	}()
+	ctx := conn.Context()
+	for {
+		err := o.session(ctx, conn)
+		if !o.canGoOn(ctx, err) {
+			return err
+		}
+	}
+}
+
+// canGoOn tells whether a channel ended by a message that the broker could not
+// take, such as one to a missing exchange. It does not say which, so what was on
+// the way is sent again one by one; when it was one, that is the one.
+func (o *Outbox) canGoOn(ctx context.Context, err error) bool {
+	var said *Error
+	if !errors.As(err, &said) || said.Connection || ctx.Err() != nil {
+		return false
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.first != nil && o.first.next == o.unsent && o.first != o.unsent {
+		culprit := o.first
+		culprit.outcome <- said
+		o.remove(culprit)
+		return true
+	}
+	o.suspects = 0
+	for p := o.first; p != o.unsent; p = p.next {
+		o.suspects++
+	}
+	return o.suspects > 0
+}
+
+// session sends on one channel until that ends.
+func (o *Outbox) session(ctx context.Context, conn *Conn) error {
+	return conn.WithChannel(ctx, func(ch *Channel) error {
+		if err := ch.Confirm(ctx); err != nil {
+			return err
+		}
+		o.mu.Lock()
+		o.unsent = o.first
+		o.mu.Unlock()
+		for {
+			p, err := o.next(ch.Context())
+			if err != nil {
+				return err
+			}
+			if _, err := ch.publish(ch.Context(), p.exchange, p.routingKey, &p.msg, &unconfirmed{outbox: o, parcel: p}); err != nil {
+				if ch.Context().Err() != nil {
+					return err
+				}
+				o.settle(p, err) // it can't be encoded for this broker
+			}
+		}
+	})
+}
+
+// next waits for a message to be sent. While there are suspects, the one before
+// must have its outcome.
+func (o *Outbox) next(ctx context.Context) (*parcel, error) {
+	for {
+		o.mu.Lock()
+		if p := o.unsent; p != nil && (o.suspects == 0 || p == o.first) {
+			o.unsent = p.next
+			p.sent = true
+			o.mu.Unlock()
+			return p, nil
+		}
+		o.mu.Unlock()
+		select {
+		case <-o.ready:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}

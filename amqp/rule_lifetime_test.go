@@ -1,0 +1,217 @@
+package amqp_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/leveret-mq/leveret/amqp"
+)
+
+// Rule 1: nothing outlives its scope.
+
+// own counts the goroutines that the library runs, those apart on which a test stands.
+func own() (n int) {
+	stacks := make([]byte, 4<<20)
+	for stack := range strings.SplitSeq(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
+		if strings.Contains(stack, "leveret/amqp.") && !strings.Contains(stack, "amqp_test.") {
+			n++
+		}
+	}
+	return n
+}
+
+func TestConnectionRunsThreeGoroutinesAndNothingElseRunsAny(t *testing.T) {
+	bubble(t, func(w *world) {
+		w.queue("q", 0)
+		ctx := context.Background()
+		require.Zero(w, own(), "after a connection has ended")
+		var nest func(conn *amqp.Conn, depth int) error
+		nest = func(conn *amqp.Conn, depth int) error {
+			if depth == 0 {
+				synctest.Wait()
+				assert.Equal(w, 3, own())
+				return nil
+			}
+			return conn.WithChannel(ctx, func(ch *amqp.Channel) error {
+				return ch.WithPublisher(ctx, amqp.PublisherOptions{}, func(p *amqp.Publisher) error {
+					_, err := p.Publish(ctx, "", "q", amqp.Message{Body: []byte("x")})
+					require.NoError(w, err)
+					ch.Returns()
+					conn.Blocked()
+					return ch.WithConsumer(ctx, amqp.Consume{Queue: "q"}, func(c *amqp.Consumer) error {
+						return nest(conn, depth-1)
+					})
+				})
+			})
+		}
+		require.NoError(w, w.connect(func(conn *amqp.Conn) error {
+			synctest.Wait()
+			assert.LessOrEqual(w, own(), 3)
+			return nest(conn, 30)
+		}))
+		assert.Zero(w, own())
+	})
+}
+
+// endings are the ways in which a body can end.
+var endings = map[string]func(cancel func()) error{
+	"return":      func(func()) error { return nil },
+	"error":       func(func()) error { return errors.New("body failed") },
+	"panic":       func(func()) error { panic("body panicked") },
+	"Goexit":      func(func()) error { runtime.Goexit(); return nil },
+	"cancelled":   func(cancel func()) error { cancel(); return nil },
+	"echoes":      func(cancel func()) error { cancel(); return context.Canceled },
+	"early error": func(cancel func()) error { cancel(); return errors.New("body failed") },
+}
+
+// survive runs fn on a goroutine of its own, which may panic or exit.
+func survive(fn func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() { _ = recover() }()
+		fn()
+	}()
+	<-done
+}
+
+func TestBrokerSideObjectsAreGoneWhenTheScopeHasReturned(t *testing.T) {
+	for name, end := range endings {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(w *world) {
+				w.queue("q", 3)
+				live := context.Background()
+				require.NoError(w, w.connect(func(conn *amqp.Conn) error {
+					survive(func() {
+						ctx, cancel := context.WithCancel(live)
+						defer cancel()
+						_ = conn.WithChannel(ctx, func(*amqp.Channel) error { return end(cancel) })
+					})
+					assert.Zero(w, w.broker.Connections()[0].Channels, "channel")
+					return conn.WithChannel(live, func(ch *amqp.Channel) error {
+						survive(func() {
+							ctx, cancel := context.WithCancel(live)
+							defer cancel()
+							_ = ch.WithConsumer(ctx, amqp.Consume{Queue: "q"}, func(*amqp.Consumer) error {
+								synctest.Wait()
+								return end(cancel)
+							})
+						})
+						assert.Empty(w, w.broker.Consumers(), "consumer")
+						synctest.Wait()
+						assert.Equal(w, []string{"0", "1", "2"}, w.bodies("q"), "given back")
+						return nil
+					})
+				}))
+				survive(func() {
+					ctx, cancel := context.WithCancel(live)
+					defer cancel()
+					_ = amqp.WithConnection(ctx, w.cfg, func(conn *amqp.Conn) error {
+						conn.Go(func(ctx context.Context) error {
+							if name != "return" {
+								<-ctx.Done()
+							}
+							return nil
+						})
+						return end(cancel)
+					})
+				})
+				assert.Empty(w, w.broker.Connections(), "connection")
+				assert.Zero(w, own())
+			})
+		})
+	}
+}
+
+func TestExclusiveQueueEndsWithItsConnection(t *testing.T) {
+	bubble(t, func(w *world) {
+		require.NoError(w, w.channel(func(ch *amqp.Channel) error {
+			_, err := ch.QueueDeclare(ch.Context(), amqp.Queue{Name: "mine", Exclusive: true})
+			return err
+		}))
+		_, there := w.broker.Queue("mine")
+		assert.False(w, there)
+	})
+}
+
+func TestFailedOpeningsLeaveNothing(t *testing.T) {
+	bubble(t, func(w *world) {
+		w.cfg.ChannelMax = 2
+		ctx := context.Background()
+		never := func(*amqp.Channel) error { w.Error("opened"); return nil }
+		require.NoError(w, w.connect(func(conn *amqp.Conn) error {
+			for range 10 {
+				gone, cancel := context.WithCancel(ctx)
+				cancel()
+				assert.ErrorIs(w, conn.WithChannel(gone, never), context.Canceled)
+			}
+			return conn.WithChannel(ctx, func(ch *amqp.Channel) error {
+				return conn.WithChannel(ctx, func(*amqp.Channel) error {
+					assert.ErrorIs(w, conn.WithChannel(ctx, never), amqp.ErrNoChannel)
+					err := ch.WithConsumer(ctx, amqp.Consume{Queue: "none"}, func(*amqp.Consumer) error { w.Error("consumed"); return nil })
+					assert.ErrorIs(w, err, amqp.NotFound)
+					return nil
+				})
+			})
+		}))
+		w.cfg.Password = "wrong"
+		err := w.connect(func(*amqp.Conn) error { w.Error("connected"); return nil })
+		assert.ErrorIs(w, err, amqp.AccessRefused)
+		assert.Zero(w, own())
+		assert.Empty(w, w.broker.Connections())
+	})
+}
+
+func TestObjectsUsedAfterTheirScopeReturnErrors(t *testing.T) {
+	bubble(t, func(w *world) {
+		w.queue("q", 1)
+		ctx := context.Background()
+		var conn *amqp.Conn
+		var ch *amqp.Channel
+		var consumer *amqp.Consumer
+		var publisher *amqp.Publisher
+		var env *amqp.Envelope
+		require.NoError(w, w.connect(func(c *amqp.Conn) error {
+			conn = c
+			return c.WithChannel(ctx, func(c *amqp.Channel) error {
+				ch = c
+				require.NoError(w, c.WithPublisher(ctx, amqp.PublisherOptions{}, func(p *amqp.Publisher) error { publisher = p; return nil }))
+				return c.WithConsumer(ctx, amqp.Consume{Queue: "q"}, func(c *amqp.Consumer) error {
+					consumer = c
+					for _, e := range c.Messages() {
+						env = e
+						break
+					}
+					return nil
+				})
+			})
+		}))
+		_, err := ch.QueueDeclare(ctx, amqp.Queue{Name: "q2"})
+		assert.ErrorIs(w, err, amqp.ErrChannelClosed)
+		assert.Error(w, ch.Publish(ctx, "", "q", amqp.Message{}))
+		assert.Error(w, conn.WithChannel(ctx, func(*amqp.Channel) error { w.Error("opened"); return nil }))
+		_, err = publisher.Publish(ctx, "", "q", amqp.Message{})
+		assert.Error(w, err)
+		assert.Error(w, env.Ack())
+		assert.Error(w, env.Nack(true))
+		assert.Error(w, env.Context().Err())
+		for range consumer.Messages() {
+			w.Error("message")
+		}
+		assert.Error(w, consumer.Err())
+		for range ch.Returns() {
+			w.Error("return")
+		}
+		for range conn.Blocked() {
+			w.Error("blocked")
+		}
+		assert.Equal(w, 1, w.state("q").Ready, "it was never acknowledged")
+	})
+}
