@@ -42,11 +42,18 @@ func server(t *testing.T, serve func(conn net.Conn)) amqp.Config {
 // silent takes what comes and says nothing.
 func silent(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }
 
+func requireTimeout(t *testing.T, err error) {
+	t.Helper()
+	var timeout net.Error
+	require.ErrorAs(t, err, &timeout)
+	require.True(t, timeout.Timeout())
+	require.ErrorContains(t, err, "DialTimeout")
+}
+
 func TestDialGivesUpOnASilentPeer(t *testing.T) {
 	cfg := server(t, silent)
 	cfg.DialTimeout = 100 * time.Millisecond
-	err := amqp.WithConnection(soon(t), cfg, func(*amqp.Conn) error { return nil })
-	require.ErrorIs(t, err, context.DeadlineExceeded)
+	requireTimeout(t, amqp.WithConnection(soon(t), cfg, func(*amqp.Conn) error { return nil }))
 }
 
 func TestDialObeysItsContext(t *testing.T) {
@@ -66,8 +73,7 @@ func TestDialOfAFrozenBroker(t *testing.T) {
 		t.Cleanup(func() { require.NoError(t, b.node.Continue()) })
 		cfg := b.config(t)
 		cfg.DialTimeout = 200 * time.Millisecond
-		err := amqp.WithConnection(soon(t), cfg, func(*amqp.Conn) error { return nil })
-		require.ErrorIs(t, err, context.DeadlineExceeded)
+		requireTimeout(t, amqp.WithConnection(soon(t), cfg, func(*amqp.Conn) error { return nil }))
 	})
 }
 

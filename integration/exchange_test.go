@@ -26,10 +26,11 @@ func route(t *testing.T, ctx context.Context, ch *amqp.Channel, kind string, bin
 	require.NoError(t, ch.Publish(ctx, exchange, key, amqp.Message{Properties: amqp.Properties{Headers: headers}}))
 	var got []int
 	for i, queue := range queues {
-		q, err := ch.QueueDeclare(ctx, amqp.Queue{Name: queue, Passive: true})
-		require.NoError(t, err)
-		if q.Messages > 0 {
+		switch _, _, err := ch.Get(ctx, queue, true); {
+		case err == nil:
 			got = append(got, i)
+		default:
+			require.ErrorIs(t, err, amqp.ErrEmptyQueue)
 		}
 	}
 	return got
@@ -292,7 +293,7 @@ func TestDeclareTopology(t *testing.T) {
 				assert.Equal(t, key, text)
 			}
 			broken := topology
-			broken.Queues = append([]amqp.Queue{{Name: "one", Exclusive: true, Durable: true}}, broken.Queues...)
+			broken.Queues = append([]amqp.Queue{{Name: "one", Exclusive: true, AutoDelete: true}}, broken.Queues...)
 			requireException(t, ch.Declare(ctx, broken), amqp.PreconditionFailed, "'one'")
 		})
 	})

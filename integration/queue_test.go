@@ -13,20 +13,24 @@ import (
 
 func TestQueueDeclareTellsNameAndCounts(t *testing.T) {
 	eachBroker(t, func(t *testing.T, b broker) {
-		b.channel(t, func(ctx context.Context, ch *amqp.Channel) {
-			q, err := ch.QueueDeclare(ctx, amqp.Queue{Name: "mine", Durable: true})
-			require.NoError(t, err)
-			assert.Equal(t, amqp.QueueStatus{Name: "mine"}, q)
+		b.connection(t, func(ctx context.Context, conn *amqp.Conn) {
+			require.NoError(t, channelOn(ctx, conn, func(ctx context.Context, ch *amqp.Channel) {
+				mine := amqp.Queue{Name: "mine", Durable: true}
+				q, err := ch.QueueDeclare(ctx, mine)
+				require.NoError(t, err)
+				assert.Equal(t, amqp.QueueStatus{Name: "mine"}, q)
 
-			send(t, ctx, ch, "mine", "a", "b", "c")
-			q, err = ch.QueueDeclare(ctx, amqp.Queue{Name: "mine", Durable: true})
-			require.NoError(t, err)
-			assert.Equal(t, amqp.QueueStatus{Name: "mine", Messages: 3}, q)
+				send(t, ctx, ch, "mine", "a", "b", "c")
+				requireCount(t, ctx, conn, "mine", 3)
+				q, err = ch.QueueDeclare(ctx, mine)
+				require.NoError(t, err)
+				assert.Equal(t, amqp.QueueStatus{Name: "mine", Messages: 3}, q)
 
-			require.NoError(t, ch.WithConsumer(ctx, amqp.Consume{Queue: "mine"}, func(*amqp.Consumer) error {
-				q, err := ch.QueueDeclare(ctx, amqp.Queue{Name: "mine", Passive: true})
-				assert.Equal(t, 1, q.Consumers)
-				return err
+				require.NoError(t, ch.WithConsumer(ctx, amqp.Consume{Queue: "mine"}, func(*amqp.Consumer) error {
+					q, err := ch.QueueDeclare(ctx, amqp.Queue{Name: "mine", Passive: true})
+					assert.Equal(t, 1, q.Consumers)
+					return err
+				}))
 			}))
 		})
 	})
@@ -78,6 +82,7 @@ func TestQueueStatusCostsNothing(t *testing.T) {
 				}
 				q := newQueue(t, ctx, ch, nil)
 				send(t, ctx, ch, q, "a", "b")
+				requireCount(t, ctx, conn, q, 2)
 				status, err := conn.QueueStatus(ctx, q)
 				require.NoError(t, err)
 				assert.Equal(t, amqp.QueueStatus{Name: q, Messages: 2}, status)
@@ -207,10 +212,11 @@ func TestQueueExclusive(t *testing.T) {
 			require.NoError(t, channelOn(ctx, owner, func(ctx context.Context, ch *amqp.Channel) {
 				_, err := ch.QueueDeclare(ctx, amqp.Queue{Name: "mine", Exclusive: true})
 				require.NoError(t, err)
+				require.NoError(t, ch.QueueBind(ctx, amqp.Binding{Queue: "mine", Exchange: "amq.fanout"}))
 				b.connection(t, func(ctx context.Context, stranger *amqp.Conn) {
 					for name, use := range uses {
 						require.NoError(t, channelOn(ctx, stranger, func(ctx context.Context, ch *amqp.Channel) {
-							requireException(t, use(ctx, ch), amqp.ResourceLocked, "RESOURCE_LOCKED")
+							assert.ErrorIs(t, use(ctx, ch), amqp.ResourceLocked, name)
 						}), name)
 					}
 				})
@@ -220,6 +226,18 @@ func TestQueueExclusive(t *testing.T) {
 		b.connection(t, func(ctx context.Context, conn *amqp.Conn) {
 			_, err := conn.QueueStatus(ctx, "mine")
 			require.ErrorIs(t, err, amqp.NotFound)
+		})
+	})
+}
+
+// RabbitMQ overlooks the durable bit of an exclusive queue.
+func TestQueueExclusiveIsNeverDurable(t *testing.T) {
+	eachBroker(t, func(t *testing.T, b broker) {
+		b.channel(t, func(ctx context.Context, ch *amqp.Channel) {
+			for _, durable := range []bool{true, false, true} {
+				_, err := ch.QueueDeclare(ctx, amqp.Queue{Name: "q", Exclusive: true, Durable: durable})
+				require.NoError(t, err)
+			}
 		})
 	})
 }

@@ -52,7 +52,11 @@ func (n *Node) conf() string {
 	fmt.Fprintf(&b, "listeners.tcp.default = 127.0.0.1:%d\n", n.ports.amqp)
 	if n.opts.Management {
 		fmt.Fprintf(&b, "management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = %d\n", n.ports.management)
+		// What the API tells is a second old at most, instead of five.
 		b.WriteString("collect_statistics_interval = 1000\n")
+		b.WriteString("management.sample_retention_policies.global.minute = 1\n")
+		b.WriteString("management.sample_retention_policies.basic.minute = 1\n")
+		b.WriteString("management.sample_retention_policies.detailed.10 = 1\n")
 	}
 	if n.opts.TLS {
 		fmt.Fprintf(&b, "listeners.ssl.default = 127.0.0.1:%d\n", n.ports.tls)
