@@ -90,9 +90,9 @@ type Receipt struct {
 // confirm mode.
 //
 // It returns what body, a task or OnFailure failed with, and without OnFailure
-// the first message's *PublishError. When ctx ends, it waits for outcomes no
-// longer than Config.CloseTimeout; its error says how many messages are
-// ErrUnconfirmed then.
+// the first message's *PublishError. When ctx or the channel's scope has ended,
+// it waits for outcomes no longer than Config.CloseTimeout; its error says how
+// many messages are ErrUnconfirmed then.
 // https://www.rabbitmq.com/docs/publishers#data-safety
 func (ch *Channel) WithPublisher(ctx context.Context, opts PublisherOptions, body func(*Publisher) error) (err error) {
 	if opts.MaxInFlight < 0 {
@@ -275,10 +275,13 @@ func (p *Publisher) settle(ctx context.Context) error {
 	p.ch.conn.await(+1)
 	defer p.ch.conn.await(-1)
 	done := p.ch.confirms.barrier()
+	outer := p.ch.Context()
 	select {
 	case <-done:
 		return p.firstFailure()
 	case <-ctx.Done():
+	case <-outer.Done():
+		ctx = outer
 	}
 	limit := time.NewTimer(p.ch.conn.cfg.CloseTimeout)
 	defer limit.Stop()

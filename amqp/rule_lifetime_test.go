@@ -182,6 +182,10 @@ func TestObjectsUsedAfterTheirScopeReturnErrors(t *testing.T) {
 			conn = c
 			return c.WithChannel(ctx, func(c *amqp.Channel) error {
 				ch = c
+				var inner *amqp.Channel
+				require.NoError(w, conn.WithChannel(ctx, func(c *amqp.Channel) error { inner = c; return nil }))
+				_, err := inner.QueueDeclare(ctx, amqp.Queue{Name: "q2"})
+				assert.ErrorIs(w, err, amqp.ErrChannelClosed)
 				require.NoError(w, c.WithPublisher(ctx, amqp.PublisherOptions{}, func(p *amqp.Publisher) error { publisher = p; return nil }))
 				return c.WithConsumer(ctx, amqp.Consume{Queue: "q"}, func(c *amqp.Consumer) error {
 					consumer = c
@@ -194,7 +198,7 @@ func TestObjectsUsedAfterTheirScopeReturnErrors(t *testing.T) {
 			})
 		}))
 		_, err := ch.QueueDeclare(ctx, amqp.Queue{Name: "q2"})
-		assert.ErrorIs(w, err, amqp.ErrChannelClosed)
+		assert.ErrorIs(w, err, amqp.ErrConnectionClosed)
 		assert.Error(w, ch.Publish(ctx, "", "q", amqp.Message{}))
 		assert.Error(w, conn.WithChannel(ctx, func(*amqp.Channel) error { w.Error("opened"); return nil }))
 		_, err = publisher.Publish(ctx, "", "q", amqp.Message{})
