@@ -201,7 +201,7 @@ func (l *ledger) advance() {
 			if len(w.old) > 0 { // upTo would cover what is unsettled there
 				return
 			}
-			l.upTo = w.base
+			l.upTo = max(l.upTo, w.base)
 			l.count++
 		}
 		*s = unsettled
