@@ -60,7 +60,11 @@ type ConsumerInfo struct {
 	Arguments         map[string]any
 }
 
+// table copies arguments; nil stands for none.
 func table(t wire.Table) map[string]any {
+	if len(t) == 0 {
+		return nil
+	}
 	m, _ := export(t).(map[string]any)
 	return m
 }
