@@ -27,12 +27,14 @@ type Conn struct {
 
 	cfg              *Config
 	nc               net.Conn
+	raw              net.Conn // below TLS, or nc: its Close waits for nothing
 	tuning           Tuning
 	serverProperties Table
 	acceptsCancelOk  bool
 	handle           *scope.Handle
 	out              *writer.Writer
 	dead             chan struct{} // closed when line.cause is set
+	cut              *time.Timer   // ends a flush that takes too long; set before out.Close
 
 	// waiting counts who waits for something that the reader has to bring:
 	// while there is anybody, back-pressure does not stop the reader.
@@ -98,8 +100,8 @@ func WithChannel(ctx context.Context, cfg Config, body func(*Channel) error) err
 
 const writeLimit = 256 << 10 // bytes that may wait while as many are written
 
-func newConn(cfg *Config, nc net.Conn) *Conn {
-	c := &Conn{cfg: cfg, nc: nc, dead: make(chan struct{}), nudge: make(chan struct{}, 1), lowest: 1}
+func newConn(cfg *Config, raw, nc net.Conn) *Conn {
+	c := &Conn{cfg: cfg, raw: raw, nc: nc, dead: make(chan struct{}), nudge: make(chan struct{}, 1), lowest: 1}
 	c.line.conn = c
 	c.out = writer.New(nc, writer.Options{Limit: writeLimit, Collect: c.collectAcks})
 	c.in.src = nc
@@ -195,11 +197,11 @@ func (c *Conn) fail(cause error, at wire.MethodID, flush bool) {
 	close(c.dead)
 	c.closing.Store(true)
 	if flush {
-		_ = c.nc.SetWriteDeadline(time.Now().Add(c.cfg.CloseTimeout))
+		c.cut = time.AfterFunc(c.cfg.CloseTimeout, func() { _ = c.raw.Close() })
 		c.out.Close()
 	} else {
 		c.out.Fail(cause)
-		_ = c.nc.Close()
+		_ = c.raw.Close()
 	}
 	c.mu.Lock()
 	channels := append([]*Channel(nil), c.channels...)
@@ -227,13 +229,18 @@ func (c *Conn) writeLoop(context.Context) error {
 	select {
 	case <-c.dead:
 		_ = c.nc.Close()
+		if c.cut != nil {
+			c.cut.Stop()
+		}
 		return nil
 	default:
 	}
 	c.failed.Store(&err)
 	c.closing.Store(true)
 	c.wake()
-	_ = c.nc.SetReadDeadline(time.Now().Add(lastWordTimeout))
+	if c.raw.SetReadDeadline(time.Now().Add(lastWordTimeout)) != nil {
+		_ = c.raw.Close() // a connection of Config.Dial's that knows no deadlines
+	}
 	return nil
 }
 
@@ -264,6 +271,14 @@ func (c *Conn) begin() ([]byte, error) {
 
 // beginRoom is begin for messages, which wait for room.
 func (c *Conn) beginRoom(ctx context.Context) ([]byte, error) {
+	buf, ok := c.out.TryBeginRoom()
+	if ok {
+		return buf, nil
+	}
+	// A broker that waits for its own output to be read may take nothing until
+	// then, so this counts as waiting for the reader.
+	c.await(+1)
+	defer c.await(-1)
 	buf, err := c.out.BeginRoom(ctx)
 	if err == nil {
 		return buf, nil

@@ -46,9 +46,13 @@ func connectTo(ctx context.Context, cfg *Config, addr string) (_ *Conn, err erro
 		return nil, staged(dialCtx, "TCP", err)
 	}
 	raw := nc
-	// A handshake that is cut short by ctx notices by a deadline in the past,
-	// which all kinds of connections have.
-	stop := context.AfterFunc(dialCtx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
+	// A handshake that is cut short by ctx notices by a deadline in the past, or by
+	// the end of a connection that knows none.
+	stop := context.AfterFunc(dialCtx, func() {
+		if raw.SetDeadline(time.Unix(1, 0)) != nil {
+			_ = raw.Close()
+		}
+	})
 	defer func() {
 		if !stop() && err == nil {
 			err = context.Cause(dialCtx)
@@ -62,7 +66,7 @@ func connectTo(ctx context.Context, cfg *Config, addr string) (_ *Conn, err erro
 			return nil, staged(dialCtx, "TLS", err)
 		}
 	}
-	c := newConn(cfg, nc)
+	c := newConn(cfg, raw, nc)
 	if err := c.handshake(dialCtx); err != nil {
 		return nil, staged(dialCtx, "", err)
 	}

@@ -164,6 +164,8 @@ func (ch *Channel) appendLarge(ctx context.Context, buf, body []byte) {
 		body = body[n:]
 	}
 	c.out.Commit(buf)
+	c.await(+1)
+	defer c.await(-1)
 	ticket.Wait(ctx)
 }
 

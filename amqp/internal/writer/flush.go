@@ -35,14 +35,16 @@ func (w *Writer) Run() error {
 func (w *Writer) flush() (done bool, err error) {
 	w.mu.Lock()
 	for {
-		w.kicked = false
 		switch {
 		case w.err != nil:
 			w.mu.Unlock()
 			return true, w.err
-		case w.writing: // the one who writes kicks again when it is through
+		case w.writing: // the one who writes sees that kicked is set, and kicks again
 			w.mu.Unlock()
 			return false, nil
+		}
+		w.kicked = false
+		switch {
 		case len(w.rest) > 0:
 			out := w.rest
 			w.rest = nil
@@ -96,7 +98,7 @@ func (w *Writer) putBack(buf []byte) {
 func (w *Writer) swapAndWrite() (err error) {
 	out, large, written := w.buf, w.large, w.written
 	w.buf, w.large, w.written = w.spare, nil, nil
-	w.spare = nil
+	w.spare, w.copied = nil, 0
 	w.passBaton()
 	w.take()
 	var rest []byte
@@ -114,7 +116,7 @@ func (w *Writer) swapAndWrite() (err error) {
 	return err
 }
 
-// writeAll writes out. A deadline in the past is how Reclaim wakes the flusher
+// writeAll writes out. A deadline in the past is how a ticket wakes the flusher
 // from a write; one that comes too late, when the write it was for is over, is
 // taken back here.
 func (w *Writer) writeAll(out []byte) error {
@@ -127,9 +129,15 @@ func (w *Writer) writeAll(out []byte) error {
 	}
 }
 
+// interrupted tells whether a write was ended by a ticket, and not by the
+// deadline that Close has set.
 func (w *Writer) interrupted(err error) bool {
-	d, ok := w.dst.(deadliner)
-	return ok && w.conn != nil && errors.Is(err, os.ErrDeadlineExceeded) && d.SetWriteDeadline(time.Time{}) == nil
+	if w.conn == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+		return false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return (w.by.IsZero() || time.Now().Before(w.by)) && w.conn.SetWriteDeadline(w.by) == nil
 }
 
 // gathering is dst when writes to it can be gathered and interrupted, which a

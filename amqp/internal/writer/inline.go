@@ -18,6 +18,7 @@ func (w *Writer) CommitAlone(buf []byte) {
 		w.rest, w.spare = buf[n:], nil
 	}
 	if len(w.rest) > 0 || len(w.buf) > 0 || w.kicked || w.closing {
+		w.kicked = false // the flusher may have come and gone meanwhile
 		w.Commit(w.buf)
 		return
 	}

@@ -53,6 +53,7 @@ func (w *Writer) reclaim(t *Ticket) {
 		for i := range w.large {
 			if w.large[i].from == t {
 				w.large[i].body = bytes.Clone(w.large[i].body)
+				w.copied += len(w.large[i].body)
 			}
 		}
 		w.mu.Unlock()

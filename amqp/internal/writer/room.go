@@ -2,18 +2,21 @@ package writer
 
 import "context"
 
+// TryBeginRoom is BeginRoom that reports false where that would wait.
+func (w *Writer) TryBeginRoom() (buf []byte, ok bool) {
+	w.mu.Lock()
+	if w.err == nil && !w.closing && !w.full() {
+		return w.buf, true
+	}
+	w.mu.Unlock()
+	return nil, false
+}
+
 // BeginRoom is Begin for messages: while more than Limit bytes are waiting to
 // be written it waits, until ctx ends.
 func (w *Writer) BeginRoom(ctx context.Context) ([]byte, error) {
 	w.mu.Lock()
-	if w.err == nil && !w.closing && len(w.buf) < w.limit {
-		return w.buf, nil
-	}
-	return w.waitRoom(ctx)
-}
-
-func (w *Writer) waitRoom(ctx context.Context) ([]byte, error) {
-	for w.refusal() == nil && len(w.buf) >= w.limit {
+	for w.refusal() == nil && w.full() {
 		w.waiting++
 		w.mu.Unlock()
 		select {
@@ -38,7 +41,7 @@ func (w *Writer) waitRoom(ctx context.Context) ([]byte, error) {
 // passBaton lets the next of those who wait for room look. One baton is enough:
 // whoever took it passes it on when it leaves the critical section.
 func (w *Writer) passBaton() {
-	if w.waiting > 0 && len(w.buf) < w.limit {
+	if w.waiting > 0 && !w.full() {
 		select {
 		case w.room <- struct{}{}:
 		default:

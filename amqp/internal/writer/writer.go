@@ -54,10 +54,12 @@ type Writer struct {
 	written chan struct{} // closed when buf and large are out; made on demand
 	spare   []byte        // the other buffer, while nobody writes it
 	rest    []byte        // of spare: what an inline write left over, goes first
+	copied  int           // bytes of large that are copies, and count as buf's do
 	writing bool          // somebody has taken the writer's role
 	kicked  bool
 	waiting int // for room
 	closing bool
+	by      time.Time // when closing has to be over; zero: whenever
 	err     error
 }
 
@@ -126,7 +128,7 @@ func (w *Writer) fail(err error) {
 		return
 	}
 	w.err = err
-	w.buf, w.large = nil, nil
+	w.buf, w.large, w.copied = nil, nil, 0
 	if w.written != nil {
 		close(w.written)
 		w.written = nil
@@ -134,12 +136,16 @@ func (w *Writer) fail(err error) {
 	close(w.done)
 }
 
-// Close has Run write what is buffered and return nil. Nothing can be appended
-// any more.
-func (w *Writer) Close() {
+// Close has Run write what is buffered and return nil. A socket that has not
+// taken it by then makes it fail instead; the zero time gives it for ever.
+// Nothing can be appended any more.
+func (w *Writer) Close(by time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.closing = true
+	w.closing, w.by = true, by
+	if d, ok := w.dst.(deadliner); ok {
+		_ = d.SetWriteDeadline(by)
+	}
 	select {
 	case w.kick <- struct{}{}:
 	default:

@@ -1,0 +1,203 @@
+package amqp
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/leveret-mq/leveret/amqp/internal/wire"
+)
+
+// onDeliver starts a delivery.
+func (ch *Channel) onDeliver(payload []byte) error {
+	var in wire.Deliver
+	if err := wire.ParseDeliver(payload, &in); err != nil {
+		return protocolError("channel %d: %v", ch.id, err)
+	}
+	c := ch.consumer
+	if seen := ch.roster.Load(); c == nil || seen != ch.seen || string(in.ConsumerTag) != c.tag {
+		if c = ch.findConsumer(string(in.ConsumerTag)); c == nil {
+			return protocolError("the broker sent a delivery on channel %d for consumer %q, which does not exist", ch.id, in.ConsumerTag)
+		}
+		ch.consumer, ch.seen = c, seen
+	}
+	if err := ch.enterTag(in.DeliveryTag, c.noAck); err != nil {
+		return err
+	}
+	m := &ch.content
+	d := ch.conn.deliveries.Next()
+	d.channel = ch
+	d.ConsumerTag = c.tag
+	d.DeliveryTag = in.DeliveryTag
+	d.Redelivered = in.Redelivered
+	d.Exchange = m.text(in.Exchange, &m.exchange)
+	d.RoutingKey = m.text(in.RoutingKey, &m.routingKey)
+	m.delivery, m.consumer = d, c
+	return nil
+}
+
+func (ch *Channel) findConsumer(tag string) *Consumer {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	for _, c := range ch.consumers {
+		if c.tag == tag {
+			return c
+		}
+	}
+	return nil
+}
+
+// enterTag notes a delivery tag, in runs.
+func (ch *Channel) enterTag(tag uint64, noAck bool) error {
+	if tag <= ch.lastTag || tag == math.MaxUint64 {
+		return protocolError("the broker sent delivery tag %d after %d on channel %d", tag, ch.lastTag, ch.id)
+	}
+	ch.lastTag = tag
+	r := &ch.run
+	if r.first != 0 && tag == r.last+1 && noAck == r.noAck {
+		r.last = tag
+		return nil
+	}
+	if r.first != 0 {
+		ch.enterTags()
+	}
+	ch.conn.tagged = append(ch.conn.tagged, ch)
+	*r = tagRun{tag, tag, noAck}
+	return nil
+}
+
+// enterTags gives the ledger the tags noted so far, before anybody can settle
+// them.
+func (ch *Channel) enterTags() {
+	if r := &ch.run; r.first != 0 {
+		ch.ledger.add(r.first, r.last, r.noAck)
+		*r = tagRun{}
+	}
+}
+
+// receive takes a whole delivery. The reader calls it.
+func (c *Consumer) receive(d *delivery) {
+	if len(c.batch) == 0 {
+		c.ch.conn.touched = append(c.ch.conn.touched, c)
+	}
+	c.batch = append(c.batch, d)
+}
+
+// handOver gives the ranges what one read brought. It reports whether the reader
+// has to hold back.
+func (c *Consumer) handOver() (full bool, err error) {
+	if c.limit == 0 {
+		bytes := int64(0)
+		for _, d := range c.batch {
+			bytes += int64(len(d.body)) + envelopeSize
+		}
+		c.buffered.Add(bytes)
+	}
+	pushed := c.stream.Push(c.batch...)
+	if !pushed && !c.noAck {
+		for _, d := range c.batch {
+			c.ch.postGiveBack(d)
+		}
+	}
+	c.ch.conn.stats.delivered.Add(uint64(len(c.batch)))
+	clear(c.batch)
+	if c.batch = c.batch[:0]; cap(c.batch) > sparse {
+		c.batch = nil
+	}
+	if c.limit > 0 {
+		// What was settled by a multiple ack before anybody took it, or was
+		// taken back by basic.recover, is still in the stream.
+		if n := c.stream.Len(); n > c.limit+math.MaxUint16 {
+			return false, protocolError("the broker sent consumer %q %d messages ahead, beyond its prefetch of %d", c.tag, n, c.limit)
+		}
+	}
+	return pushed && c.full(), nil
+}
+
+// envelopeSize is what a delivery takes beside its body, about.
+const envelopeSize = 128
+
+// full tells whether a consumer that bytes bound has too many.
+func (c *Consumer) full() bool {
+	return c.limit == 0 && c.buffered.Load() > byteBound && !c.unwanted.Load()
+}
+
+// swapped hears from the stream that a range took over what was buffered.
+func (c *Consumer) swapped() {
+	if c.limit == 0 && c.buffered.Swap(0) > byteBound {
+		c.ch.conn.wake()
+	}
+}
+
+// onCancel handles the broker's end of a consumer.
+// https://www.rabbitmq.com/docs/consumer-cancel
+func (ch *Channel) onCancel(m *wire.BasicCancel) error {
+	c := ch.findConsumer(m.ConsumerTag)
+	if c == nil {
+		return nil // it crossed our own cancel
+	}
+	if err := ch.conn.handOver(); err != nil {
+		return err
+	}
+	if ch.conn.acceptsCancelOk || !m.NoWait {
+		// Wanted since RabbitMQ 4.3, also with no-wait set: the consumer stays
+		// as a zombie otherwise. Older brokers take it for a violation.
+		if buf, err := ch.conn.out.Begin(); err == nil {
+			if !ch.shut {
+				buf, _ = wire.AppendMethod(ch.flushAcks(buf), ch.id, &wire.BasicCancelOk{ConsumerTag: c.tag})
+			}
+			ch.conn.out.Commit(buf)
+		}
+	}
+	c.cancelled.Store(true)
+	c.stream.End(fmt.Errorf("%w: consumer %q", ErrConsumerCancelled, c.tag))
+	if c.stream.Len() == 0 {
+		c.drained()
+	}
+	return nil
+}
+
+// postCancel cancels a consumer that nobody has any more, without waiting. It
+// stays enlisted until the broker has nothing more to send for it.
+func (c *Consumer) postCancel() {
+	c.unwanted.Store(true)
+	c.stream.Stop(errConsumerScopeEnded)
+	ch := c.ch
+	p := newCall(&wire.BasicCancel{}, wire.BasicCancelOkID)
+	p.abandoned = true
+	p.late = func(wire.Method, *delivery) { ch.discharge(c) }
+	ch.post(outgoing{method: &wire.BasicCancel{ConsumerTag: c.tag}, call: p})
+	if !c.noAck {
+		for _, d := range c.stream.Drain() {
+			ch.postGiveBack(d)
+		}
+	}
+}
+
+// post is start for the reader, which never waits and to which the end of the
+// channel is no news.
+func (ch *Channel) post(o outgoing) {
+	buf, err := ch.conn.out.Begin()
+	if err != nil {
+		return
+	}
+	if !ch.shut && ch.enqueue([]outgoing{o}) {
+		buf, _ = wire.AppendMethod(ch.flushAcks(buf), ch.id, o.method)
+	}
+	ch.conn.out.Commit(buf)
+}
+
+// postGiveBack is giveBack for the reader.
+func (ch *Channel) postGiveBack(d *delivery) {
+	buf, err := ch.conn.out.Begin()
+	if err != nil {
+		return
+	}
+	if !ch.shut {
+		buf = ch.flushAcks(buf)
+		if tag, err := ch.ledger.take(d.DeliveryTag, false); err == nil {
+			buf = wire.AppendNack(buf, ch.id, tag, false, true)
+			ch.unproven = true
+		}
+	}
+	ch.conn.out.Commit(buf)
+}

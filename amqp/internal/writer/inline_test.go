@@ -1,0 +1,167 @@
+//go:build unix
+
+package writer
+
+import (
+	"bytes"
+	"io"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestALoneCallerWritesItself(t *testing.T) {
+	near, far := tcpPair(t)
+	w := New(near, Options{Limit: 100}) // and nobody flushes
+	for _, s := range []string{"one", "two"} {
+		buf, err := w.Begin()
+		require.NoError(t, err)
+		w.CommitAlone(append(buf, s...))
+	}
+	got := make([]byte, 6)
+	_, err := io.ReadFull(far, got)
+	require.NoError(t, err)
+	assert.Equal(t, "onetwo", string(got))
+	assert.Zero(t, w.Progress()%2)
+}
+
+func TestACallerWhoIsNotAloneLeavesItToTheFlusher(t *testing.T) {
+	near, far := tcpPair(t)
+	w := New(near, Options{Limit: 100})
+	say(t, w, "one")
+	buf, err := w.Begin()
+	require.NoError(t, err)
+	w.CommitAlone(append(buf, "two"...))
+	assert.Equal(t, "onetwo", string(w.buf))
+	w.Close(time.Time{})
+	require.NoError(t, w.Run())
+	require.NoError(t, near.Close())
+	assert.Equal(t, "onetwo", string(readAll(far)))
+}
+
+func TestALoneCallerDoesNotWaitForTheSocket(t *testing.T) {
+	near, far := tcpPair(t)
+	before := stuff(t, near)
+	w := New(near, Options{Limit: 1 << 20})
+	big := strings.Repeat("x", 100<<10)
+	buf, err := w.Begin()
+	require.NoError(t, err)
+	within(t, "CommitAlone", func() any { w.CommitAlone(append(buf, big...)); return nil })
+	say(t, w, "y")
+	buf, err = w.Begin()
+	require.NoError(t, err)
+	w.CommitAlone(append(buf, 'z'))
+	wait := start(w)
+	w.Close(time.Time{})
+	got := make(chan []byte, 1)
+	go func() { got <- readAll(far) }()
+	require.NoError(t, within(t, "Run", wait))
+	require.NoError(t, near.CloseWrite())
+	assert.Equal(t, big+"yz", string((<-got)[before:]))
+}
+
+func TestCloseDuringAnInlineWrite(t *testing.T) {
+	duringInlineWrite(t, func(w *Writer) {
+		w.Close(time.Time{})
+		synctest.Wait() // the flusher finds the role taken
+	}, "inline")
+}
+
+func TestAppendDuringAnInlineWrite(t *testing.T) {
+	duringInlineWrite(t, func(w *Writer) {
+		buf, _ := w.Begin()
+		w.Commit(append(buf, " more"...))
+		synctest.Wait()
+		buf, _ = w.Begin()
+		w.CommitAlone(append(buf, " alone"...))
+		w.Close(time.Time{})
+	}, "inline more alone")
+}
+
+// What Collect would append is announced by a Commit of nothing.
+func TestWhatIsPutOffDuringAnInlineWriteIsNotForgotten(t *testing.T) {
+	var put []byte
+	done := make(chan struct{})
+	synctest.Test(t, func(t *testing.T) {
+		near, far := tcpPair(t)
+		w := New(near, Options{Limit: 100, Collect: func(dst []byte) []byte {
+			if put != nil {
+				close(done)
+			}
+			dst, put = append(dst, put...), nil
+			return dst
+		}})
+		done = make(chan struct{})
+		wait := start(w)
+		w.intercept(func() {
+			buf, _ := w.Begin()
+			put = []byte(" put off")
+			w.Commit(buf)
+			synctest.Wait() // the flusher was kicked, and found the role taken
+		})
+		buf, err := w.Begin()
+		require.NoError(t, err)
+		w.CommitAlone(append(buf, "inline"...))
+		select {
+		case <-done:
+		case <-time.After(time.Minute):
+			t.Error("nobody collected what was put off")
+		}
+		w.Close(time.Time{})
+		require.NoError(t, wait())
+		require.NoError(t, near.Close())
+		assert.Equal(t, "inline put off", string(readAll(far)))
+	})
+}
+
+// intercept has hook called in the middle of the next inline write.
+func (w *Writer) intercept(hook func()) {
+	write := w.inline.fn
+	w.inline.fn = func(fd uintptr) bool {
+		w.inline.fn = write
+		hook()
+		return write(fd)
+	}
+}
+
+func duringInlineWrite(t *testing.T, hook func(*Writer), want string) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := tcpPair(t)
+		w := New(near, Options{Limit: 100})
+		wait := start(w)
+		w.intercept(func() { hook(w) })
+		buf, err := w.Begin()
+		require.NoError(t, err)
+		w.CommitAlone(append(buf, "inline"...))
+		require.NoError(t, wait())
+		require.NoError(t, near.Close())
+		assert.Equal(t, want, string(readAll(far)))
+	})
+}
+
+func TestAnInlineWriteThatFailsIsMetByTheFlusher(t *testing.T) {
+	near, _ := tcpPair(t)
+	w := New(near, Options{Limit: 100})
+	require.NoError(t, near.Close())
+	buf, err := w.Begin()
+	require.NoError(t, err)
+	w.CommitAlone(append(buf, "lost"...))
+	require.Error(t, within(t, "Run", w.Run))
+}
+
+func TestWithoutASocketTheFlusherWrites(t *testing.T) {
+	var dst bytes.Buffer
+	w := New(&dst, Options{Limit: 100})
+	assert.False(t, w.Gathers())
+	buf, err := w.Begin()
+	require.NoError(t, err)
+	w.CommitAlone(append(buf, "x"...))
+	assert.Zero(t, dst.Len())
+	w.Close(time.Time{})
+	require.NoError(t, w.Run())
+	assert.Equal(t, "x", dst.String())
+}
