@@ -99,7 +99,7 @@ func (b *Broker) logf(format string, args ...any) {
 }
 
 // Close ends the broker as a RabbitMQ node that shuts down does: connections are closed with 320, and what doesn't
-// answer within half a second is dropped. It returns when every goroutine of the broker has ended; when that takes
+// answer within a quarter of a second is dropped. It returns when every goroutine of the broker has ended; when that takes
 // more than five seconds it logs what it waits for. Closing twice is fine.
 func (b *Broker) Close() {
 	b.mu.Lock()
@@ -131,7 +131,7 @@ func (b *Broker) Close() {
 }
 
 const (
-	closeGrace    = 500 * time.Millisecond
+	closeGrace    = 250 * time.Millisecond
 	closePatience = 5 * time.Second
 )
 

@@ -29,6 +29,9 @@ type received struct {
 	body    string
 }
 
+// patience is how long the client waits for what has to come.
+const patience = time.Minute
+
 var allCapabilities = wire.Table{"authentication_failure_close": true, "consumer_cancel_notify": true, "connection.blocked": true,
 	"publisher_confirms": true, "basic.nack": true}
 
@@ -227,7 +230,7 @@ func (c *testClient) next() (*received, error) {
 // receive reads the next method, which has to come.
 func (c *testClient) receive() *received {
 	c.t.Helper()
-	_ = c.nc.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = c.nc.SetReadDeadline(time.Now().Add(patience))
 	r, err := c.next()
 	require.NoError(c.t, err)
 	return r
@@ -267,7 +270,7 @@ func (c *testClient) nothing() {
 
 // closed reads until the connection ends and returns how.
 func (c *testClient) closed() error {
-	_ = c.nc.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = c.nc.SetReadDeadline(time.Now().Add(patience))
 	for {
 		if _, _, err := c.frame(); err != nil {
 			return err

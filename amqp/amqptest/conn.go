@@ -197,6 +197,7 @@ func (c *conn) beat() {
 	if writes == c.lastWrite && !c.broker.stalled && len(c.out)+c.inflight == 0 {
 		c.out = wire.AppendHeartbeat(c.out)
 		c.wake()
+		writes++ // the heartbeat itself is no reason to skip the next one
 	}
 	c.lastReads, c.lastWrite = reads, writes
 	c.pulse.set(c.heartbeat / 2)

@@ -90,6 +90,13 @@ func (q *queue) publish(m *message) bool {
 	if len(q.levels) > 1 && m.has(flagPriority) {
 		e.priority = m.properties().Priority
 	}
+	if q.length == 0 && q.consumers.n > 0 {
+		// Straight to a consumer: this way even a time-to-live of zero is long enough.
+		if c := q.nextConsumer(); c != nil {
+			c.deliver(e)
+			return true
+		}
+	}
 	q.level(e.priority).pushBack(e)
 	q.count(&e, 1)
 	q.serve()
