@@ -129,15 +129,9 @@ func (w *Writer) writeAll(out []byte) error {
 	}
 }
 
-// interrupted tells whether a write was ended by a ticket, and not by the
-// deadline that Close has set.
 func (w *Writer) interrupted(err error) bool {
-	if w.conn == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
-		return false
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return (w.by.IsZero() || time.Now().Before(w.by)) && w.conn.SetWriteDeadline(w.by) == nil
+	d, ok := w.dst.(deadliner)
+	return ok && w.conn != nil && errors.Is(err, os.ErrDeadlineExceeded) && d.SetWriteDeadline(time.Time{}) == nil
 }
 
 // gathering is dst when writes to it can be gathered and interrupted, which a

@@ -15,7 +15,7 @@ import (
 )
 
 func TestALoneCallerWritesItself(t *testing.T) {
-	near, far := tcpPair(t)
+	near, far := socketPair(t)
 	w := New(near, Options{Limit: 100}) // and nobody flushes
 	for _, s := range []string{"one", "two"} {
 		buf, err := w.Begin()
@@ -30,22 +30,22 @@ func TestALoneCallerWritesItself(t *testing.T) {
 }
 
 func TestACallerWhoIsNotAloneLeavesItToTheFlusher(t *testing.T) {
-	near, far := tcpPair(t)
+	near, far := socketPair(t)
 	w := New(near, Options{Limit: 100})
 	say(t, w, "one")
 	buf, err := w.Begin()
 	require.NoError(t, err)
 	w.CommitAlone(append(buf, "two"...))
 	assert.Equal(t, "onetwo", string(w.buf))
-	w.Close(time.Time{})
+	w.Close()
 	require.NoError(t, w.Run())
 	require.NoError(t, near.Close())
 	assert.Equal(t, "onetwo", string(readAll(far)))
 }
 
 func TestALoneCallerDoesNotWaitForTheSocket(t *testing.T) {
-	near, far := tcpPair(t)
-	before := stuff(t, near)
+	near, far := socketPair(t)
+	before := stuff(near)
 	w := New(near, Options{Limit: 1 << 20})
 	big := strings.Repeat("x", 100<<10)
 	buf, err := w.Begin()
@@ -56,7 +56,7 @@ func TestALoneCallerDoesNotWaitForTheSocket(t *testing.T) {
 	require.NoError(t, err)
 	w.CommitAlone(append(buf, 'z'))
 	wait := start(w)
-	w.Close(time.Time{})
+	w.Close()
 	got := make(chan []byte, 1)
 	go func() { got <- readAll(far) }()
 	require.NoError(t, within(t, "Run", wait))
@@ -66,7 +66,7 @@ func TestALoneCallerDoesNotWaitForTheSocket(t *testing.T) {
 
 func TestCloseDuringAnInlineWrite(t *testing.T) {
 	duringInlineWrite(t, func(w *Writer) {
-		w.Close(time.Time{})
+		w.Close()
 		synctest.Wait() // the flusher finds the role taken
 	}, "inline")
 }
@@ -78,7 +78,7 @@ func TestAppendDuringAnInlineWrite(t *testing.T) {
 		synctest.Wait()
 		buf, _ = w.Begin()
 		w.CommitAlone(append(buf, " alone"...))
-		w.Close(time.Time{})
+		w.Close()
 	}, "inline more alone")
 }
 
@@ -87,7 +87,7 @@ func TestWhatIsPutOffDuringAnInlineWriteIsNotForgotten(t *testing.T) {
 	var put []byte
 	done := make(chan struct{})
 	synctest.Test(t, func(t *testing.T) {
-		near, far := tcpPair(t)
+		near, far := socketPair(t)
 		w := New(near, Options{Limit: 100, Collect: func(dst []byte) []byte {
 			if put != nil {
 				close(done)
@@ -111,7 +111,7 @@ func TestWhatIsPutOffDuringAnInlineWriteIsNotForgotten(t *testing.T) {
 		case <-time.After(time.Minute):
 			t.Error("nobody collected what was put off")
 		}
-		w.Close(time.Time{})
+		w.Close()
 		require.NoError(t, wait())
 		require.NoError(t, near.Close())
 		assert.Equal(t, "inline put off", string(readAll(far)))
@@ -130,7 +130,7 @@ func (w *Writer) intercept(hook func()) {
 
 func duringInlineWrite(t *testing.T, hook func(*Writer), want string) {
 	synctest.Test(t, func(t *testing.T) {
-		near, far := tcpPair(t)
+		near, far := socketPair(t)
 		w := New(near, Options{Limit: 100})
 		wait := start(w)
 		w.intercept(func() { hook(w) })
@@ -144,7 +144,7 @@ func duringInlineWrite(t *testing.T, hook func(*Writer), want string) {
 }
 
 func TestAnInlineWriteThatFailsIsMetByTheFlusher(t *testing.T) {
-	near, _ := tcpPair(t)
+	near, _ := socketPair(t)
 	w := New(near, Options{Limit: 100})
 	require.NoError(t, near.Close())
 	buf, err := w.Begin()
@@ -161,7 +161,7 @@ func TestWithoutASocketTheFlusherWrites(t *testing.T) {
 	require.NoError(t, err)
 	w.CommitAlone(append(buf, "x"...))
 	assert.Zero(t, dst.Len())
-	w.Close(time.Time{})
+	w.Close()
 	require.NoError(t, w.Run())
 	assert.Equal(t, "x", dst.String())
 }

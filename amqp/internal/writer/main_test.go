@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"testing"
@@ -44,7 +45,7 @@ func within[T any](t testing.TB, what string, fn func() T) T {
 
 // gate is a destination whose writes wait until they are let through.
 type gate struct {
-	pass chan int // how many bytes the next write takes; -1: all
+	pass chan struct{} // lets one write through; closed: all
 
 	mu     sync.Mutex
 	got    bytes.Buffer
@@ -52,20 +53,17 @@ type gate struct {
 	err    error
 }
 
-func newGate() *gate { return &gate{pass: make(chan int)} }
+func newGate() *gate { return &gate{pass: make(chan struct{})} }
 
 func (g *gate) Write(p []byte) (int, error) {
-	n := <-g.pass
+	<-g.pass
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.writes++
 	if g.err != nil {
 		return 0, g.err
 	}
-	if n < 0 || n > len(p) {
-		n = len(p)
-	}
-	return g.got.Write(p[:n])
+	return g.got.Write(p)
 }
 
 // open lets everything through from now on.
@@ -91,27 +89,39 @@ func say(t testing.TB, w *Writer, text string) {
 	w.Commit(append(buf, text...))
 }
 
-// tcpPair is two ends of a connection over the loopback with small buffers.
-func tcpPair(t testing.TB) (near, far *net.TCPConn) {
+// socketPair is two ends of a connection whose buffers are far smaller than
+// those of TCP.
+func socketPair(t testing.TB) (near, far *net.UnixConn) {
+	t.Helper()
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "socket"))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, l.Close()) }()
+	c, err := net.Dial("unix", l.Addr().String())
+	require.NoError(t, err)
+	s, err := l.Accept()
+	require.NoError(t, err)
+	near, far = c.(*net.UnixConn), s.(*net.UnixConn)
+	t.Cleanup(func() { _, _ = near.Close(), far.Close() })
+	return near, far
+}
+
+// tcpPair is two ends of a connection over the loopback.
+func tcpPair(t testing.TB) (near, far net.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer func() { require.NoError(t, l.Close()) }()
-	c, err := net.Dial("tcp", l.Addr().String())
+	near, err = net.Dial("tcp", l.Addr().String())
 	require.NoError(t, err)
-	s, err := l.Accept()
+	far, err = l.Accept()
 	require.NoError(t, err)
-	near, far = c.(*net.TCPConn), s.(*net.TCPConn)
-	require.NoError(t, near.SetWriteBuffer(8<<10))
-	require.NoError(t, far.SetReadBuffer(8<<10))
 	t.Cleanup(func() { _, _ = near.Close(), far.Close() })
 	return near, far
 }
 
 // stuff fills the socket's buffers until it takes no more, and returns how many
 // bytes that were.
-func stuff(t testing.TB, c *net.TCPConn) (n int) {
-	t.Helper()
+func stuff(c net.Conn) (n int) {
 	chunk := make([]byte, 16<<10)
 	var i inline
 	i.init(c)

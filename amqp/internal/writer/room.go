@@ -48,3 +48,6 @@ func (w *Writer) passBaton() {
 		}
 	}
 }
+
+// full tells whether as much is waiting as may be.
+func (w *Writer) full() bool { return len(w.buf)+w.copied >= w.limit }

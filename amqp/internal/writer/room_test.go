@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -39,11 +38,11 @@ func TestBeginRoomWaitsWhileTheBufferIsFull(t *testing.T) {
 		default:
 		}
 		say(t, w, "!") // what must not wait does not
-		g.pass <- -1
+		g.pass <- struct{}{}
 		synctest.Wait()
 		<-entered
 		g.open()
-		w.Close(time.Time{})
+		w.Close()
 		require.NoError(t, wait())
 		assert.Equal(t, "12345678!room", g.text())
 	})
@@ -89,13 +88,13 @@ func TestNoWakeUpIsLost(t *testing.T) {
 		}
 		synctest.Wait()
 		for n := range waiters {
-			g.pass <- -1
+			g.pass <- struct{}{}
 			synctest.Wait()
 			require.GreaterOrEqual(t, int(in.Load()), min(n+2, waiters))
 		}
 		all.Wait()
 		g.open()
-		w.Close(time.Time{})
+		w.Close()
 		require.NoError(t, wait())
 		assert.Len(t, g.text(), waiters)
 	})
@@ -127,6 +126,6 @@ func TestWaitersThatGiveUpPassTheBatonOn(t *testing.T) {
 		})
 	}
 	within(t, "one of those who wait for room", func() any { all.Wait(); return nil })
-	w.Close(time.Time{})
+	w.Close()
 	require.NoError(t, wait())
 }

@@ -59,7 +59,6 @@ type Writer struct {
 	kicked  bool
 	waiting int // for room
 	closing bool
-	by      time.Time // when closing has to be over; zero: whenever
 	err     error
 }
 
@@ -136,16 +135,12 @@ func (w *Writer) fail(err error) {
 	close(w.done)
 }
 
-// Close has Run write what is buffered and return nil. A socket that has not
-// taken it by then makes it fail instead; the zero time gives it for ever.
-// Nothing can be appended any more.
-func (w *Writer) Close(by time.Time) {
+// Close has Run write what is buffered and return nil. Nothing can be appended
+// any more.
+func (w *Writer) Close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.closing, w.by = true, by
-	if d, ok := w.dst.(deadliner); ok {
-		_ = d.SetWriteDeadline(by)
-	}
+	w.closing = true
 	select {
 	case w.kick <- struct{}{}:
 	default:

@@ -7,11 +7,11 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"net"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -28,7 +28,7 @@ func TestWritesWhatCameMeanwhileAtOnce(t *testing.T) {
 			say(t, w, s)
 		}
 		g.open()
-		w.Close(time.Time{})
+		w.Close()
 		require.NoError(t, wait())
 		assert.Equal(t, "abcd", g.text())
 		assert.Equal(t, 2, g.writes)
@@ -45,7 +45,7 @@ func TestAbortAppendsNothing(t *testing.T) {
 	_ = append(buf, "never"...)
 	w.Abort()
 	say(t, w, "b")
-	w.Close(time.Time{})
+	w.Close()
 	require.NoError(t, w.Run())
 	assert.Equal(t, "ab", g.text())
 }
@@ -64,8 +64,8 @@ func TestCloseWritesWhatIsBuffered(t *testing.T) {
 			room <- err
 		}()
 		synctest.Wait()
-		w.Close(time.Time{})
-		w.Close(time.Time{}) // twice is once
+		w.Close()
+		w.Close() // twice is once
 		_, err := w.Begin()
 		require.ErrorIs(t, err, ErrClosed)
 		_, err = w.BeginRoom(t.Context())
@@ -82,7 +82,7 @@ func TestCloseWritesWhatIsBuffered(t *testing.T) {
 func TestCloseOfAnIdleWriter(t *testing.T) {
 	w := New(io.Discard, Options{Limit: 1})
 	wait := start(w)
-	w.Close(time.Time{})
+	w.Close()
 	require.NoError(t, within(t, "Run", wait))
 }
 
@@ -102,7 +102,7 @@ func TestFailDropsWhatIsBuffered(t *testing.T) {
 		synctest.Wait()
 		w.Fail(first)
 		w.Fail(second)
-		w.Close(time.Time{})
+		w.Close()
 		require.Equal(t, first, w.Run())
 		require.Equal(t, first, <-room)
 		require.Equal(t, first, <-room)
@@ -144,7 +144,7 @@ func TestCollectAppendsBeforeEachWrite(t *testing.T) {
 		put = "A" // put off with nothing appended: the kick alone has it written
 		w.Commit(buf)
 		synctest.Wait()
-		g.pass <- -1
+		g.pass <- struct{}{}
 		synctest.Wait()
 		assert.Equal(t, "A", g.text())
 		buf, err = w.Begin()
@@ -152,7 +152,7 @@ func TestCollectAppendsBeforeEachWrite(t *testing.T) {
 		put = "B"
 		w.Commit(append(buf, 'x'))
 		g.open()
-		w.Close(time.Time{})
+		w.Close()
 		require.NoError(t, wait())
 		assert.Equal(t, "AxB", g.text())
 	})
@@ -171,7 +171,7 @@ func TestProgressIsOddDuringAWrite(t *testing.T) {
 		assert.NotZero(t, stuck%2)
 		synctest.Wait()
 		assert.Equal(t, stuck, w.Progress())
-		g.pass <- -1
+		g.pass <- struct{}{}
 		synctest.Wait()
 		assert.Zero(t, w.Progress()%2)
 		assert.NotEqual(t, idle, w.Progress())
@@ -179,7 +179,7 @@ func TestProgressIsOddDuringAWrite(t *testing.T) {
 		synctest.Wait()
 		assert.NotEqual(t, stuck, w.Progress())
 		g.open()
-		w.Close(time.Time{})
+		w.Close()
 		require.NoError(t, wait())
 	})
 }
@@ -193,15 +193,15 @@ func TestTrimGivesEmptyBuffersBack(t *testing.T) {
 		synctest.Wait() // one buffer is being written
 		say(t, w, strings.Repeat("b", 1000))
 		w.Trim() // the other one is filled
-		g.pass <- -1
+		g.pass <- struct{}{}
 		synctest.Wait()
-		g.pass <- -1
+		g.pass <- struct{}{}
 		synctest.Wait()
 		assert.Equal(t, strings.Repeat("a", 1000)+strings.Repeat("b", 1000), g.text())
 		w.Trim()
 		assert.Zero(t, cap(w.buf)+cap(w.spare))
 		g.open()
-		w.Close(time.Time{})
+		w.Close()
 		require.NoError(t, wait())
 	})
 }
@@ -211,7 +211,7 @@ func TestBurstsAreNotKept(t *testing.T) {
 	g.open()
 	w := New(g, Options{Limit: 1 << 30})
 	say(t, w, strings.Repeat("a", 2*keep))
-	w.Close(time.Time{})
+	w.Close()
 	require.NoError(t, w.Run())
 	assert.LessOrEqual(t, cap(w.buf)+cap(w.spare), 2*keep)
 	assert.Zero(t, cap(w.spare))
@@ -231,15 +231,8 @@ func TestMessagesStayWhole(t *testing.T) {
 			b := new(bytes.Buffer)
 			return b, b.Bytes
 		}},
-		{"socket", func(t *testing.T) (io.Writer, func() []byte) {
-			near, far := tcpPair(t)
-			got := make(chan []byte, 1)
-			go func() { got <- readAll(far) }()
-			return near, func() []byte {
-				require.NoError(t, near.CloseWrite())
-				return <-got
-			}
-		}},
+		{"socket", func(t *testing.T) (io.Writer, func() []byte) { return receive(t, socketPair) }},
+		{"TCP", func(t *testing.T) (io.Writer, func() []byte) { return receive(t, tcpPair) }},
 	} {
 		t.Run(to.name, func(t *testing.T) {
 			dst, result := to.dial(t)
@@ -250,10 +243,21 @@ func TestMessagesStayWhole(t *testing.T) {
 				all.Go(func() { author(t, w, byte(a), each) })
 			}
 			all.Wait()
-			w.Close(time.Time{})
+			w.Close()
 			require.NoError(t, within(t, "Run", wait))
 			checkMessages(t, result(), authors, each)
 		})
+	}
+}
+
+// receive reads at the far end what is written to the near one.
+func receive[C net.Conn](t *testing.T, pair func(testing.TB) (C, C)) (io.Writer, func() []byte) {
+	near, far := pair(t)
+	got := make(chan []byte, 1)
+	go func() { got <- readAll(far) }()
+	return near, func() []byte {
+		require.NoError(t, near.Close())
+		return <-got
 	}
 }
 
