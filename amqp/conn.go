@@ -198,7 +198,7 @@ func (c *Conn) fail(cause error, at wire.MethodID, flush bool) {
 	c.closing.Store(true)
 	if flush {
 		c.cut = time.AfterFunc(c.cfg.CloseTimeout, func() { _ = c.raw.Close() })
-		c.out.Close(time.Now().Add(c.cfg.CloseTimeout))
+		c.out.Close()
 	} else {
 		c.out.Fail(cause)
 		_ = c.raw.Close()
