@@ -26,8 +26,7 @@ func (c *conn) read() {
 			c.broker.lock()
 			c.broken(e)
 			c.broker.unlock()
-			c.drain()
-			return
+			c.in.start = c.in.end // there is no telling where the next frame begins; an answer comes in a read of its own
 		case !ok:
 			c.flush()
 			if c.in.fill() != nil {
@@ -65,14 +64,6 @@ func (c *conn) greet() bool {
 	c.in.start += len(want)
 	c.start()
 	return true
-}
-
-// drain reads on after an error that leaves no way to tell frames, until the client hangs up: closing the socket
-// with unread bytes in it would take the last words away from the client.
-func (c *conn) drain() {
-	for c.in.fill() == nil {
-		c.in.start = c.in.end
-	}
 }
 
 // flush sends the confirms that are due, before the reader waits for more.
