@@ -1,36 +1,25 @@
-// Hello publishes a message and consumes it. It talks to the broker of AMQP_URL,
-// or to a RabbitMQ on this machine.
+// Hello publishes a message, hears from the broker that it has it, and consumes
+// it.
 package main
 
 import (
 	"context"
 	"fmt"
-	"log"
-	"os"
 
 	"github.com/leveret-mq/leveret/amqp"
+	"github.com/leveret-mq/leveret/examples/internal/demo"
 )
 
-func main() {
-	log.SetFlags(0)
-	if err := hello(context.Background()); err != nil {
-		log.Fatal(err)
-	}
-}
+func main() { demo.Main(hello) }
 
-func hello(ctx context.Context) error {
-	var cfg amqp.Config
-	if uri := os.Getenv("AMQP_URL"); uri != "" {
-		var err error
-		if cfg, err = amqp.ParseURI(uri); err != nil {
-			return err
-		}
-	}
+func hello(ctx context.Context, cfg amqp.Config) error {
 	return amqp.WithChannel(ctx, cfg, func(ch *amqp.Channel) error {
+		// A queue of this connection alone, which the broker names.
 		queue, err := ch.QueueDeclare(ctx, amqp.Queue{Exclusive: true})
 		if err != nil {
 			return err
 		}
+		// With confirms, Publish returns when the broker has the message.
 		if err := ch.Confirm(ctx); err != nil {
 			return err
 		}
@@ -39,6 +28,7 @@ func hello(ctx context.Context) error {
 			return err
 		}
 		fmt.Println("published, and confirmed by the broker")
+
 		return ch.WithConsumer(ctx, amqp.Consume{Queue: queue.Name}, func(c *amqp.Consumer) error {
 			for body, env := range c.Messages() {
 				fmt.Printf("received %q\n", body)
