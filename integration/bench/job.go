@@ -1,3 +1,5 @@
+//go:build unix
+
 package main
 
 import (
@@ -76,7 +78,7 @@ func runChild(text string) error {
 		return fmt.Errorf("job: %w", err)
 	}
 	work, ok := map[string]map[string]func(*meter) error{
-		"ours": ours, "official": officials, "raw": raws,
+		leveret: ours, amqp091: officials, floor: raws,
 	}[j.Client][j.Kind]
 	if !ok {
 		return fmt.Errorf("%s has no mode %q", j.Client, j.Kind)

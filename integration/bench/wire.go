@@ -1,3 +1,5 @@
+//go:build unix
+
 package main
 
 import (
@@ -13,7 +15,7 @@ const (
 	frameHeartbeat = 8
 	frameEnd       = 0xCE
 
-	frameHead = 7       // type, channel, size
+	frameHead = 7         // type, channel, size
 	frameMax  = 128 << 10 // what RabbitMQ proposes, and the null broker too
 )
 
@@ -224,8 +226,8 @@ func (a *args) bytes(n int) []byte {
 	return b
 }
 
-func (a *args) octet() uint8      { return a.bytes(1)[0] }
-func (a *args) short() uint16     { return binary.BigEndian.Uint16(a.bytes(2)) }
-func (a *args) long() uint32      { return binary.BigEndian.Uint32(a.bytes(4)) }
-func (a *args) shortStr() string  { return string(a.bytes(int(a.octet()))) }
-func (a *args) longStr() []byte   { return a.bytes(min(int(a.long()), len(*a))) }
+func (a *args) octet() uint8     { return a.bytes(1)[0] }
+func (a *args) short() uint16    { return binary.BigEndian.Uint16(a.bytes(2)) }
+func (a *args) long() uint32     { return binary.BigEndian.Uint32(a.bytes(4)) }
+func (a *args) shortStr() string { return string(a.bytes(int(a.octet()))) }
+func (a *args) longStr() []byte  { return a.bytes(min(int(a.long()), len(*a))) }
