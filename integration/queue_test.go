@@ -58,6 +58,7 @@ func TestQueuePassiveDeclare(t *testing.T) {
 			require.NoError(t, channelOn(ctx, conn, func(ctx context.Context, ch *amqp.Channel) {
 				_, err := ch.QueueDeclare(ctx, amqp.Queue{Name: "missing", Passive: true})
 				requireException(t, err, amqp.NotFound, "NOT_FOUND - no queue 'missing' in vhost")
+				<-ch.Context().Done()
 				assert.ErrorIs(t, context.Cause(ch.Context()), amqp.NotFound)
 				_, err = ch.QueueDeclare(ctx, amqp.Queue{})
 				assert.ErrorIs(t, err, amqp.NotFound, "the channel is gone, and says why")
