@@ -58,7 +58,19 @@ type waiter struct {
 	next    *waiter    // who waits for the same message
 }
 
-var waiters = sync.Pool{New: func() any { return &waiter{outcome: make(chan error, 1)} }}
+// waiterPool keeps the waiters of a connection. There is none for all of them,
+// since a channel that was made in one bubble of testing/synctest must not get
+// into another.
+type waiterPool struct{ idle sync.Pool }
+
+func (p *waiterPool) get() *waiter {
+	if w, ok := p.idle.Get().(*waiter); ok {
+		return w
+	}
+	return &waiter{outcome: make(chan error, 1)}
+}
+
+func (p *waiterPool) put(w *waiter) { p.idle.Put(w) }
 
 // barrier is who waits for all messages up to a number.
 type barrier struct {

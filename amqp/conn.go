@@ -60,7 +60,8 @@ type Conn struct {
 	blockedState blockedState
 	tags         atomic.Uint64
 
-	stats counters
+	stats   counters
+	waiters waiterPool
 
 	// What follows belongs to the reader.
 	in         frameReader
@@ -112,6 +113,7 @@ func newConn(cfg *Config, raw, nc net.Conn) *Conn {
 // run is the life of a connection that has been opened: machinery around, and
 // deaf to ctx; the user's scope inside.
 func (c *Conn) run(ctx context.Context, body func(*Conn) error) (err error) {
+	defer c.hangUp()
 	var echoed bool
 	machinery := scope.Run(context.WithoutCancel(ctx), func(m *scope.Scope) error {
 		c.handle = scope.Open(ctx, nil)
@@ -129,6 +131,14 @@ func (c *Conn) run(ctx context.Context, body func(*Conn) error) (err error) {
 	}
 	c.cfg.Trace.closed(c, err)
 	return joinCause(err, machinery)
+}
+
+// hangUp lets go of the socket, for good, when the machinery has ended.
+func (c *Conn) hangUp() {
+	if c.cut != nil {
+		c.cut.Stop()
+	}
+	_ = c.raw.Close()
 }
 
 var errScopeEnded = fmt.Errorf("%w: its scope has ended", ErrConnectionClosed)
@@ -229,9 +239,6 @@ func (c *Conn) writeLoop(context.Context) error {
 	select {
 	case <-c.dead:
 		_ = c.nc.Close()
-		if c.cut != nil {
-			c.cut.Stop()
-		}
 		return nil
 	default:
 	}

@@ -52,7 +52,7 @@ func (ch *Channel) awaitOutcome(ctx context.Context, n uint64, m *unconfirmed) (
 		}
 	}
 	ch.conn.await(-1)
-	waiters.Put(w)
+	ch.conn.waiters.put(w)
 	return err
 }
 
@@ -125,7 +125,7 @@ func (ch *Channel) appendMessage(ctx context.Context, buf []byte, exchange, rout
 	if ch.confirming {
 		m.open = true
 		if m.pub == nil && m.outbox == nil {
-			m.waiter = waiters.Get().(*waiter)
+			m.waiter = c.waiters.get()
 		}
 		m.exchange, m.routingKey = exchange, routingKey
 		n = ch.confirms.add(*m)

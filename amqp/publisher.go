@@ -170,8 +170,9 @@ func (r Receipt) Wait(ctx context.Context) error {
 	if r.p == nil {
 		return errors.New("amqp: the receipt stands for no message")
 	}
-	w := waiters.Get().(*waiter)
-	defer waiters.Put(w)
+	pool := &r.p.ch.conn.waiters
+	w := pool.get()
+	defer pool.put(w)
 	c := &r.p.ch.confirms
 	if !c.attach(r.n, w) {
 		c.mu.Lock()

@@ -3,8 +3,11 @@ package amqp_test
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -218,4 +221,59 @@ func TestObjectsUsedAfterTheirScopeReturnErrors(t *testing.T) {
 		}
 		assert.Equal(w, 1, w.state("q").Ready, "it was never acknowledged")
 	})
+}
+
+// oneWay is a connection whose writes can be made to fail while its reads go on. It tells when it is closed.
+type oneWay struct {
+	net.Conn
+	broken, closed atomic.Bool
+}
+
+func (c *oneWay) Write(p []byte) (int, error) {
+	if c.broken.Load() {
+		return 0, io.ErrClosedPipe
+	}
+	return c.Conn.Write(p)
+}
+
+func (c *oneWay) Close() error {
+	c.closed.Store(true)
+	return c.Conn.Close()
+}
+
+func TestSocketIsClosedWhenTheConnectionHasReturned(t *testing.T) {
+	ends := map[string]func(w *world, nc *oneWay, ch *amqp.Channel) error{
+		"goodbye": func(*world, *oneWay, *amqp.Channel) error { return nil },
+		"reset":   func(w *world, _ *oneWay, _ *amqp.Channel) error { w.broker.Sever(); return nil },
+		"exception": func(w *world, _ *oneWay, _ *amqp.Channel) error {
+			w.broker.CloseConnections(320, "CONNECTION_FORCED")
+			return nil
+		},
+		"exception that a failed write overtakes": func(w *world, nc *oneWay, ch *amqp.Channel) error {
+			nc.broken.Store(true)
+			err := ch.Publish(context.Background(), "", "q", amqp.Message{})
+			synctest.Wait() // the writer has failed, and the reader looks for the last word
+			w.broker.CloseConnections(320, "CONNECTION_FORCED")
+			return err
+		},
+		"no goodbye": func(w *world, nc *oneWay, ch *amqp.Channel) error { w.broker.Stall(); return nil },
+	}
+	for name, end := range ends {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(w *world) {
+				var nc *oneWay
+				w.cfg.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+					inner, err := w.broker.Dial(ctx, network, addr)
+					nc = &oneWay{Conn: inner}
+					return nc, err
+				}
+				err := w.channel(func(ch *amqp.Channel) error { return end(w, nc, ch) })
+				if strings.Contains(name, "exception") {
+					assert.ErrorIs(w, err, amqp.ConnectionForced)
+				}
+				assert.True(w, nc.closed.Load())
+				w.broker.Resume()
+			})
+		})
+	}
 }
