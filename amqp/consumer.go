@@ -41,6 +41,11 @@ const (
 	byteBound = 4 << 20
 )
 
+// directReplyTo is the pseudo-queue of replies that come without a queue. RabbitMQ
+// sends each with the delivery tag that the channel's next delivery will have, too.
+// https://www.rabbitmq.com/docs/direct-reply-to
+const directReplyTo = "amq.rabbitmq.reply-to"
+
 // Consumer is a subscription to a queue, and the scope of what handles its
 // messages. It is valid inside the callback that WithConsumer gives it to.
 type Consumer struct {
@@ -48,6 +53,7 @@ type Consumer struct {
 	ch     *Channel
 	tag    string
 	noAck  bool
+	direct bool                         // of direct replies, whose delivery tags are not theirs alone
 	limit  int                          // unsettled messages at most; 0: bytes bound the buffer
 	handle atomic.Pointer[scope.Handle] // nil until its scope is open
 	stream xiter.Stream[*delivery]
@@ -131,7 +137,7 @@ func (ch *Channel) consume(ctx context.Context, opts Consume) (*Consumer, error)
 	if err := opts.check(); err != nil {
 		return nil, err
 	}
-	c := &Consumer{ch: ch, tag: opts.Tag, noAck: opts.NoAck}
+	c := &Consumer{ch: ch, tag: opts.Tag, noAck: opts.NoAck, direct: opts.Queue == directReplyTo}
 	if c.tag == "" {
 		c.tag = "leveret-" + strconv.FormatUint(ch.conn.tags.Add(1), 10)
 	}

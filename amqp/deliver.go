@@ -20,8 +20,10 @@ func (ch *Channel) onDeliver(payload []byte) error {
 		}
 		ch.consumer, ch.seen = c, seen
 	}
-	if err := ch.enterTag(in.DeliveryTag, c.noAck); err != nil {
-		return err
+	if !c.direct {
+		if err := ch.enterTag(in.DeliveryTag, c.noAck); err != nil {
+			return err
+		}
 	}
 	m := &ch.content
 	d := ch.conn.deliveries.Next()
@@ -29,6 +31,7 @@ func (ch *Channel) onDeliver(payload []byte) error {
 	d.ConsumerTag = c.tag
 	d.DeliveryTag = in.DeliveryTag
 	d.Redelivered = in.Redelivered
+	d.direct = c.direct
 	d.Exchange = m.text(in.Exchange, &m.exchange)
 	d.RoutingKey = m.text(in.RoutingKey, &m.routingKey)
 	m.delivery, m.consumer = d, c
@@ -193,10 +196,9 @@ func (ch *Channel) postGiveBack(d *delivery) {
 		return
 	}
 	if !ch.shut {
-		buf = ch.flushAcks(buf)
-		if tag, err := ch.ledger.take(d.DeliveryTag, false); err == nil {
+		var tag uint64
+		if buf, tag, err = ch.settle(buf, d.DeliveryTag, false); err == nil {
 			buf = wire.AppendNack(buf, ch.id, tag, false, true)
-			ch.unproven = true
 		}
 	}
 	ch.conn.out.Commit(buf)

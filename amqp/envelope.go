@@ -18,6 +18,7 @@ type Envelope struct {
 	Exchange     string // what the message was published to
 	RoutingKey   string
 	Redelivered  bool        // it was delivered before, and not settled
+	direct       bool        // a direct reply: it is settled by itself, and its tag may be another delivery's
 	MessageCount int         // messages left in the queue; Channel.Get alone
 	Properties   *Properties // never nil; deliveries with equal properties may share one, so read it, don't write it
 
@@ -29,6 +30,19 @@ type delivery struct {
 	Envelope
 	body []byte
 }
+
+// unsettleable is why there is nothing to settle.
+func (e *Envelope) unsettleable() error {
+	switch {
+	case e.channel == nil:
+		return errNoDelivery
+	case e.direct:
+		return errDirectReply
+	}
+	return nil
+}
+
+var errDirectReply = fmt.Errorf("amqp: direct replies are not settled: %w", ErrAlreadySettled)
 
 var errNoDelivery = errors.New("amqp: the envelope was not received from a broker")
 
@@ -51,8 +65,8 @@ func (e *Envelope) Context() context.Context {
 // of that, and the broker will deliver the message again.
 // https://www.rabbitmq.com/docs/confirms#acknowledgement-modes
 func (e *Envelope) Ack() error {
-	if e.channel == nil {
-		return errNoDelivery
+	if err := e.unsettleable(); err != nil {
+		return err
 	}
 	return e.channel.ack(e.DeliveryTag)
 }
@@ -61,8 +75,8 @@ func (e *Envelope) Ack() error {
 // before it and are not settled, by whichever consumer (basic.ack with
 // multiple set).
 func (e *Envelope) AckUpTo() error {
-	if e.channel == nil {
-		return errNoDelivery
+	if err := e.unsettleable(); err != nil {
+		return err
 	}
 	return e.channel.Ack(e.DeliveryTag, true)
 }
@@ -72,8 +86,8 @@ func (e *Envelope) AckUpTo() error {
 // RabbitMQ 4.3 and later a nack does not count as a failed attempt; Reject does.
 // https://www.rabbitmq.com/docs/nack
 func (e *Envelope) Nack(requeue bool) error {
-	if e.channel == nil {
-		return errNoDelivery
+	if err := e.unsettleable(); err != nil {
+		return err
 	}
 	return e.channel.Nack(e.DeliveryTag, false, requeue)
 }
@@ -81,8 +95,8 @@ func (e *Envelope) Nack(requeue bool) error {
 // Reject refuses the message as Nack does (basic.reject), and counts as a failed
 // attempt against a quorum queue's delivery limit.
 func (e *Envelope) Reject(requeue bool) error {
-	if e.channel == nil {
-		return errNoDelivery
+	if err := e.unsettleable(); err != nil {
+		return err
 	}
 	return e.channel.Reject(e.DeliveryTag, requeue)
 }
@@ -155,15 +169,24 @@ func (ch *Channel) refuse(tag uint64, multiple bool, encode func([]byte, uint64)
 		c.out.Abort()
 		return fmt.Errorf("amqp: refuse delivery %d: %w", tag, ch.end())
 	}
-	buf = ch.flushAcks(buf)
-	tag, err = ch.ledger.take(tag, multiple)
-	if err == nil && tag != 0 {
-		buf = encode(buf, tag)
-		ch.unproven = true
+	buf, last, err := ch.settle(buf, tag, multiple)
+	if last != 0 {
+		buf = encode(buf, last)
 	}
 	c.out.Commit(buf)
 	if err != nil {
-		return fmt.Errorf("amqp: refuse a delivery: %w", err)
+		return fmt.Errorf("amqp: refuse delivery %d: %w", tag, err)
 	}
 	return nil
+}
+
+// settle takes tag, or all up to it, from the ledger, for the caller to append
+// its settlement. last is the tag to send, if not 0.
+func (ch *Channel) settle(buf []byte, tag uint64, multiple bool) (_ []byte, last uint64, err error) {
+	before := len(buf)
+	buf, last, err = ch.ledger.take(buf, ch.id, tag, multiple)
+	if last != 0 || len(buf) > before {
+		ch.unproven = true
+	}
+	return buf, last, err
 }
