@@ -20,7 +20,7 @@ func (ch *channel) consume(m *wire.BasicConsume) *exception {
 	if q.exclusive != nil || c.exclusive && (q.consumers.n > 0 || q.settings.singleActive) {
 		return fail(accessRefused, "%s in exclusive use", subject("queue", q.name, q.vhost.name))
 	}
-	if c.exclusive && !q.settings.quorum {
+	if c.exclusive {
 		q.exclusive = c
 	}
 	ch.consumers[c.tag] = c
@@ -40,7 +40,7 @@ func (ch *channel) newConsumer(m *wire.BasicConsume) (*consumer, *exception) {
 	if e = firstOf(e, ch.conn.may(read, "queue", name)); e != nil {
 		return nil, e
 	}
-	c := &consumer{channel: ch, tag: m.ConsumerTag, noAck: m.NoAck, exclusive: m.Exclusive, prefetch: ch.prefetch, arguments: m.Arguments}
+	c := &consumer{channel: ch, tag: m.ConsumerTag, noAck: m.NoAck, prefetch: ch.prefetch, arguments: m.Arguments}
 	if c.tag == "" {
 		c.tag = generatedName("amq.ctag-")
 	} else if ch.hasConsumer(c.tag) {
@@ -49,6 +49,7 @@ func (ch *channel) newConsumer(m *wire.BasicConsume) (*consumer, *exception) {
 	if c.queue, e = ch.conn.vhost.queueNamed(name, ch.conn); e != nil {
 		return nil, e
 	}
+	c.exclusive = m.Exclusive && !c.queue.settings.quorum // which quorum queues ignore
 	c.timeout = ch.conn.broker.consumerTimeout(c.queue)
 	who := subject("queue", name, ch.conn.vhost.name)
 	for _, arg := range slices.Sorted(maps.Keys(m.Arguments)) {

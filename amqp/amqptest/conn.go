@@ -70,7 +70,7 @@ func newConn(b *Broker, raw net.Conn) *conn {
 	c.in.source = c.nc
 	c.wakeup.L = &b.mu
 	c.pulse.init(b, c.beat)
-	c.timeout.init(b, c.drop)
+	c.timeout.init(b, c.giveUp)
 	return c
 }
 
@@ -169,6 +169,16 @@ func (c *conn) drop() {
 	}
 	c.wakeup.Broadcast()
 	c.broker.gate.Broadcast()
+}
+
+// giveUp drops a client that took too long. A broker that is stalled has no idea how late it is.
+func (c *conn) giveUp() {
+	if c.broker.stalled {
+		c.timeout.set(closeTimeout)
+		return
+	}
+	c.release()
+	c.drop()
 }
 
 // capable tells whether the client said that it has a capability.

@@ -26,7 +26,6 @@ func (e *exception) hard() bool {
 
 // Reply codes of the protocol, and the names that RabbitMQ puts before its texts.
 const (
-	replySuccess       = 200
 	contentTooLarge    = 311
 	noRoute            = 312
 	noConsumers        = 313

@@ -2,9 +2,9 @@ package amqptest
 
 import (
 	"bytes"
-	"os"
 	"io"
 	"log/slog"
+	"os"
 	"syscall"
 	"testing"
 	"testing/synctest"

@@ -3,6 +3,7 @@ package amqptest
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"time"
 )
@@ -28,18 +29,35 @@ func (b *Broker) listen() {
 func (b *Broker) accept() {
 	for {
 		raw, err := b.listener.Accept()
-		if err != nil {
+		if !b.accepted(raw, err) {
 			return
 		}
-		b.mu.Lock()
-		if b.closed {
-			_ = raw.Close()
-		} else {
-			b.lastID++
-			b.serve(newConn(b, raw))
+		if err != nil {
+			time.Sleep(acceptPause)
 		}
-		b.mu.Unlock()
 	}
+}
+
+// acceptPause keeps a listener that fails, for want of file descriptors say, from spinning.
+const acceptPause = 10 * time.Millisecond
+
+// accepted serves a connection. It returns false when there will be no more.
+func (b *Broker) accepted(raw net.Conn, err error) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case err != nil:
+		if b.closed || errors.Is(err, net.ErrClosed) {
+			return false
+		}
+		b.logf("accept: %v", err)
+	case b.closed:
+		_ = raw.Close()
+	default:
+		b.lastID++
+		b.serve(newConn(b, raw))
+	}
+	return true
 }
 
 // URI returns the address of the broker with the user guest. A broker without a listener has one, too,
@@ -72,10 +90,10 @@ func (b *Broker) serve(c *conn) {
 		if !c.finishing {
 			c.drop()
 		}
-		c.timeout.stop()
 		b.unlock()
 		<-written
 		b.lock()
+		c.timeout.stop() // not before the writer is through: the client may take nothing
 		delete(b.conns, c)
 		b.unlock()
 	})

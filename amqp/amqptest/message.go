@@ -13,13 +13,11 @@ type message struct {
 	raw           []byte   // property flags and values as they travel
 	body          []byte
 	props         *wire.Properties // raw, decoded when somebody asked
-	fromUs        bool             // dead-lettered or built by the broker
 }
 
 // The property flags that the broker looks at, as the first flag word has them.
 const (
 	flagHeaders      = 1 << 13
-	flagDeliveryMode = 1 << 12
 	flagPriority     = 1 << 11
 	flagReplyTo      = 1 << 9
 	flagExpiration   = 1 << 8

@@ -90,8 +90,8 @@ func (b *Broker) readQueueArguments(vhost, name string, arguments wire.Table) (q
 	}
 	for _, arg := range slices.Sorted(maps.Keys(arguments)) {
 		known, ok := queueArguments[arg]
-		if arg == "x-consumer-timeout" && !b.cfg.version.consumerTimeoutArgument {
-			ok = false
+		if arg == "x-consumer-timeout" && !b.cfg.version.consumerTimeoutArgument || slices.Contains(b.cfg.version.goneArguments, arg) {
+			ok = false // this version does not know it
 		}
 		switch {
 		case !ok && b.cfg.arguments[arg]:

@@ -53,6 +53,9 @@ func (b *Broker) reply(m *message) bool {
 	}
 	ch := r.channel
 	c := ch.conn
+	if len(c.out)+c.inflight > outOverfull {
+		return true // lost: replies are delivered at most once, and nothing holds them back
+	}
 	// The tag is the one that the next delivery gets, too: a reply is not one that could be acked.
 	c.out = wire.AppendDeliver(c.out, ch.id, r.tag, ch.deliveryTag+1, false, m.exchange, m.key)
 	c.out = m.appendContent(c.out, ch.id, c.frameMax)

@@ -43,7 +43,9 @@ func TestRequeueKeepsTheOrder(t *testing.T) {
 				c.send(1, &wire.BasicReject{DeliveryTag: tag, Requeue: true})
 			}
 		},
-		"recover": func(c *testClient) { require.IsType(c.t, &wire.BasicRecoverOk{}, c.call(&wire.BasicRecover{Requeue: true})) },
+		"recover": func(c *testClient) {
+			require.IsType(c.t, &wire.BasicRecoverOk{}, c.call(&wire.BasicRecover{Requeue: true}))
+		},
 		"recover async": func(c *testClient) { c.send(1, &wire.BasicRecoverAsync{Requeue: true}) },
 		"channel close": func(c *testClient) {
 			require.IsType(c.t, &wire.ChannelCloseOk{}, c.call(&wire.ChannelClose{ReplyCode: 200}))
