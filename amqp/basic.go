@@ -114,7 +114,11 @@ func (ch *Channel) Flow(ctx context.Context, active bool) error {
 // their queues, and come again. RabbitMQ refuses requeue=false with 540, which
 // ends the connection. What was delivered before can't be settled any more.
 func (ch *Channel) Recover(ctx context.Context, requeue bool) error {
-	if err := ch.roundTrip(ctx, &wire.BasicRecover{Requeue: requeue}, wire.BasicRecoverOkID); err != nil {
+	p, err := ch.recall(ctx, requeue, false)
+	if err == nil {
+		err = ch.wait(ctx, p)
+	}
+	if err != nil {
 		return fmt.Errorf("amqp: recover: %w", err)
 	}
 	return nil
@@ -124,11 +128,18 @@ func (ch *Channel) Recover(ctx context.Context, requeue bool) error {
 // whose answer shows the client which deliveries are void; the answer of
 // basic.recover-async, which the protocol deprecates, does not exist.
 func (ch *Channel) RecoverAsync(requeue bool) error {
-	m := &wire.BasicRecover{Requeue: requeue}
-	p := newCall(m, wire.BasicRecoverOkID)
-	p.abandoned = true
-	if err := ch.start(context.Background(), outgoing{method: m, call: p}); err != nil {
+	if _, err := ch.recall(context.Background(), requeue, true); err != nil {
 		return fmt.Errorf("amqp: recover: %w", err)
 	}
 	return nil
+}
+
+// recall sends basic.recover, after which nothing can be settled until its answer
+// has come: RabbitMQ takes a delivery tag that it does not wait for as an error,
+// and closes the channel.
+func (ch *Channel) recall(ctx context.Context, requeue, async bool) (*pendingCall, error) {
+	m := &wire.BasicRecover{Requeue: requeue}
+	p := newCall(m, wire.BasicRecoverOkID)
+	p.abandoned = async
+	return p, ch.start(ctx, outgoing{method: m, call: p, sent: ch.ledger.recall})
 }

@@ -144,7 +144,7 @@ func (l *line) start(ctx context.Context, all ...outgoing) (err error) {
 // flushAcks appends what the ledger has put off: acknowledgements reach the
 // broker before any later method of the channel.
 func (l *line) flushAcks(buf []byte) []byte {
-	if l.ledger != nil && l.ledger.dirty.Load() {
+	if l.ledger != nil && !l.shut && l.ledger.dirty.Load() {
 		buf = l.ledger.flush(buf, l.id)
 		l.unproven = true
 	}

@@ -2,6 +2,7 @@ package amqp
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -24,8 +25,10 @@ type ledger struct {
 	upTo  uint64   // acknowledged like everything below, and not sent; 0: none
 	count int      // how many upTo stands for
 	loose []uint64 // acknowledged out of order, and not sent
-	inTx  bool
-	tx    []uint64 // settled since the transaction began
+	// recalls are those basic.recover whose answer is still to come.
+	recalls int
+	inTx    bool
+	tx      []uint64 // settled since the transaction began
 	// refusal is why nothing can be settled: the channel has ended, or is
 	// between two transactions.
 	refusal error
@@ -48,7 +51,7 @@ func (l *ledger) add(first, last uint64, noAck bool) {
 	defer l.mu.Unlock()
 	w := &l.win
 	if first != w.next {
-		if w.open > 0 {
+		if w.base < w.next {
 			w.retire(isUnsettled)
 		}
 		w.base, w.next = first, first
@@ -74,7 +77,7 @@ func (l *ledger) ack(tag uint64) (tell bool, err error) {
 	l.mu.Lock()
 	w := &l.win
 	switch {
-	case tag == w.base && tag < w.next && *w.at(tag) == unsettled && len(w.old) == 0 && l.refusal == nil:
+	case tag == w.base && tag < w.next && *w.at(tag) == unsettled && len(w.old) == 0 && l.refusal == nil && l.recalls == 0:
 		// The common case: in order.
 		w.open--
 		l.upTo = tag
@@ -82,8 +85,9 @@ func (l *ledger) ack(tag uint64) (tell bool, err error) {
 		w.base++
 		l.advance()
 	case !l.isOpen(tag):
+		err = l.whyNot(tag)
 		l.mu.Unlock()
-		return false, l.whyNot(tag)
+		return false, err
 	default:
 		l.close(tag, ackWaits)
 		l.loose = append(l.loose, tag)
@@ -114,35 +118,38 @@ func (l *ledger) ackUpTo(tag uint64) (tell bool, err error) {
 }
 
 // take settles tag, or all up to it, by what the caller sends itself, inside the
-// writer's critical section and after flush: a multiple ack that left later could
-// cover the tag. It returns the tag to send; 0: there is nothing to settle.
-func (l *ledger) take(tag uint64, multiple bool) (uint64, error) {
+// writer's critical section. It appends the acknowledgements that wait, in the
+// same step: one that left later would be of a tag that a multiple refusal has
+// covered, or cover the tag itself. It returns the tag to send; 0: there is
+// nothing to settle.
+func (l *ledger) take(dst []byte, channel uint16, tag uint64, multiple bool) (_ []byte, last uint64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	dst = l.append(dst, channel)
 	if multiple {
 		tag, n, err := l.closeUpTo(tag)
 		if n == 0 {
 			tag = 0
 		}
 		l.advance()
-		return tag, err
+		return dst, tag, err
 	}
 	if !l.isOpen(tag) {
-		return 0, l.whyNot(tag)
+		return dst, 0, l.whyNot(tag)
 	}
 	l.close(tag, settled)
 	if l.inTx {
 		l.tx = append(l.tx, tag)
 	}
 	l.advance()
-	return tag, nil
+	return dst, tag, nil
 }
 
 // closeUpTo settles every unsettled tag up to and including tag, and counts
 // them.
 func (l *ledger) closeUpTo(tag uint64) (last uint64, n int, err error) {
 	w := &l.win
-	if l.refusal != nil || tag != 0 && !l.isOpen(tag) {
+	if l.refusal != nil || l.recalls > 0 || tag != 0 && !l.isOpen(tag) {
 		return 0, 0, l.whyNot(tag)
 	}
 	one := func(t uint64) {
@@ -168,7 +175,7 @@ func (l *ledger) closeUpTo(tag uint64) (last uint64, n int, err error) {
 
 func (l *ledger) isOpen(tag uint64) bool {
 	w := &l.win
-	if l.refusal != nil {
+	if l.refusal != nil || l.recalls > 0 {
 		return false
 	}
 	if tag >= w.base && tag < w.next {
@@ -213,9 +220,13 @@ func (l *ledger) advance() {
 func (l *ledger) flush(dst []byte, channel uint16) []byte {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.append(dst, channel)
+}
+
+func (l *ledger) append(dst []byte, channel uint16) []byte {
 	l.dirty.Store(false)
 	if l.upTo != 0 {
-		dst = wire.AppendAck(dst, channel, l.upTo, l.count > 1)
+		dst = wire.AppendAck(dst, channel, l.upTo, l.count > 1 || len(l.loose) > 0 && slices.Min(l.loose) < l.upTo)
 	}
 	for _, tag := range l.loose {
 		if tag <= l.upTo {
@@ -234,6 +245,14 @@ func (l *ledger) flush(dst []byte, channel uint16) []byte {
 	return dst
 }
 
+// recall has nothing settled any more, since basic.recover is sent: whatever is
+// delivered before its answer, void, is the broker's again.
+func (l *ledger) recall() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.recalls++
+}
+
 // void forgets everything: the broker has taken its deliveries back.
 func (l *ledger) void() (last uint64) {
 	l.mu.Lock()
@@ -242,6 +261,7 @@ func (l *ledger) void() (last uint64) {
 	clear(l.win.old)
 	l.win.base, l.win.open = l.win.next, 0
 	l.upTo, l.count, l.loose = 0, 0, nil
+	l.recalls = max(l.recalls-1, 0)
 	return max(l.win.next, 1) - 1
 }
 
