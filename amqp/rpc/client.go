@@ -2,7 +2,6 @@ package rpc
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -57,6 +56,10 @@ func WithClient(ctx context.Context, ch *amqp.Channel, body func(*Client) error)
 // takes fails at once with amqp.ErrReturned. Whether a request was handled is not
 // known when its Call fails otherwise.
 func (c *Client) Call(ctx context.Context, exchange, routingKey string, msg amqp.Message) (body []byte, env *amqp.Envelope, err error) {
+	if c.consumer.Context().Err() != nil {
+		// The broker would close the channel: it knows no consumer of the reply any more.
+		return nil, nil, fmt.Errorf("rpc: call: %w", c.ended())
+	}
 	id, done := c.expect()
 	defer c.forget(id)
 	msg.Properties.ReplyTo, msg.Properties.CorrelationID, msg.Mandatory = replyTo, id, true
@@ -74,14 +77,8 @@ func (c *Client) Call(ctx context.Context, exchange, routingKey string, msg amqp
 	return nil, nil, fmt.Errorf("rpc: call to exchange %q with routing key %q: %w", exchange, routingKey, err)
 }
 
-var errEnded = errors.New("the client's scope has ended")
-
-func (c *Client) ended() error {
-	if err := c.consumer.Err(); err != nil {
-		return err
-	}
-	return errEnded
-}
+// ended is why the client's scope is over.
+func (c *Client) ended() error { return context.Cause(c.consumer.Context()) }
 
 func (c *Client) expect() (id string, done chan answer) {
 	c.mu.Lock()

@@ -1,0 +1,192 @@
+package rpc_test
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/leveret-mq/leveret/amqp"
+	"github.com/leveret-mq/leveret/amqp/rpc"
+)
+
+// request publishes requests that want no reply.
+func (w *world) request(texts ...string) {
+	w.Helper()
+	w.channel(func(ch *amqp.Channel) {
+		require.NoError(w, ch.Confirm(ch.Context()))
+		for _, s := range texts {
+			require.NoError(w, ch.Publish(ch.Context(), "", requests, text(s)))
+		}
+	})
+}
+
+func TestServeUsesItsWorkers(t *testing.T) {
+	bubble(t, func(w *world) {
+		var now, most, all atomic.Int32
+		slow := func(context.Context, []byte, *amqp.Envelope) (amqp.Message, error) {
+			most.Store(max(most.Load(), now.Add(1)))
+			time.Sleep(time.Second)
+			now.Add(-1)
+			all.Add(1)
+			return amqp.Message{}, nil
+		}
+		w.request("1", "2", "3", "4", "5", "6", "7", "8", "9", "10")
+		began := time.Now()
+		_ = w.served(4, slow, func() {
+			require.NoError(w, w.broker.Wait(w.Context(), func() bool {
+				q, _ := w.broker.Queue(requests)
+				return q.Ready+q.Unacked == 0
+			}))
+		})
+		require.EqualValues(w, 10, all.Load())
+		require.EqualValues(w, 4, most.Load())
+		require.Equal(w, 3*time.Second, time.Since(began).Truncate(time.Second))
+	})
+}
+
+func TestServeNeedsWorkers(t *testing.T) {
+	bubble(t, func(w *world) {
+		require.ErrorContains(w, w.served(0, echo, func() {}), "0 workers")
+	})
+}
+
+// A request that wants no reply is handled, acknowledged, and not answered.
+func TestRequestWithoutReplyTo(t *testing.T) {
+	bubble(t, func(w *world) {
+		w.request("just do it")
+		_ = w.served(1, echo, synctest.Wait)
+		require.Zero(w, w.ready(requests))
+		require.Len(w, w.broker.Published(), 1, "the request alone")
+	})
+}
+
+// A request whose handler fails comes again, until one succeeds.
+func TestFailedHandlerSeesTheRequestAgain(t *testing.T) {
+	bubble(t, func(w *world) {
+		var redelivered []bool
+		third := func(ctx context.Context, body []byte, env *amqp.Envelope) (amqp.Message, error) {
+			redelivered = append(redelivered, env.Redelivered)
+			if len(redelivered) < 3 {
+				return amqp.Message{}, errors.New("not yet")
+			}
+			return echo(ctx, body, env)
+		}
+		_ = w.served(1, third, func() {
+			w.client(func(ctx context.Context, c *rpc.Client) {
+				body, _, err := c.Call(ctx, "", requests, text("insist"))
+				require.NoError(w, err)
+				require.Equal(w, "re: insist", string(body))
+			})
+		})
+		require.Equal(w, []bool{false, true, true}, redelivered)
+	})
+}
+
+// A request that its handler drops is dead-lettered, and its caller hears nothing.
+func TestDroppedRequestIsNotAnswered(t *testing.T) {
+	bubble(t, func(w *world) {
+		drop := func(context.Context, []byte, *amqp.Envelope) (amqp.Message, error) {
+			return text("nobody sees this"), errors.Join(errors.New("nonsense"), amqp.Drop)
+		}
+		_ = w.served(1, drop, func() {
+			w.client(func(ctx context.Context, c *rpc.Client) {
+				ctx, cancel := context.WithTimeout(ctx, time.Hour)
+				defer cancel()
+				_, _, err := c.Call(ctx, "", requests, text("gibberish"))
+				require.ErrorIs(w, err, context.DeadlineExceeded)
+			})
+		})
+		require.Zero(w, w.ready(requests))
+		require.Equal(w, 1, w.ready("dead"))
+	})
+}
+
+// A client that has gone does not disturb the server, which goes on with the next.
+func TestReplyToSomebodyWhoHasGone(t *testing.T) {
+	bubble(t, func(w *world) {
+		slow := func(ctx context.Context, body []byte, env *amqp.Envelope) (amqp.Message, error) {
+			time.Sleep(time.Minute)
+			return echo(ctx, body, env)
+		}
+		_ = w.served(1, slow, func() {
+			w.client(func(ctx context.Context, c *rpc.Client) {
+				ctx, cancel := context.WithTimeout(ctx, time.Second)
+				defer cancel()
+				_, _, err := c.Call(ctx, "", requests, text("bye"))
+				require.ErrorIs(w, err, context.DeadlineExceeded)
+			})
+			w.client(func(ctx context.Context, c *rpc.Client) {
+				body, _, err := c.Call(ctx, "", requests, text("hello"))
+				require.NoError(w, err)
+				require.Equal(w, "re: hello", string(body))
+			})
+		})
+		require.Zero(w, w.ready(requests))
+	})
+}
+
+// Ending ctx ends Serve, with its cause: handlers are told, and what they leave undone waits for another server.
+func TestServeEndsWithItsContext(t *testing.T) {
+	bubble(t, func(w *world) {
+		w.request("1", "2", "3")
+		var told atomic.Int32
+		hang := func(ctx context.Context, _ []byte, _ *amqp.Envelope) (amqp.Message, error) {
+			<-ctx.Done()
+			told.Add(1)
+			return amqp.Message{}, ctx.Err()
+		}
+		err := w.served(2, hang, synctest.Wait)
+		require.ErrorIs(w, err, context.Canceled)
+		assert.EqualValues(w, 2, told.Load())
+		require.Equal(w, 3, w.ready(requests))
+	})
+}
+
+func TestServeEndsWhenItsQueueIsDeleted(t *testing.T) {
+	bubble(t, func(w *world) {
+		err := w.served(1, echo, func() {
+			w.channel(func(ch *amqp.Channel) {
+				_, err := ch.QueueDelete(ch.Context(), amqp.QueueDelete{Name: requests})
+				require.NoError(w, err)
+			})
+			synctest.Wait()
+		})
+		require.ErrorIs(w, err, amqp.ErrConsumerCancelled)
+	})
+}
+
+func TestServeOnMissingQueue(t *testing.T) {
+	bubble(t, func(w *world) {
+		err := amqp.WithChannel(context.Background(), w.cfg, func(ch *amqp.Channel) error {
+			return rpc.Serve(ch.Context(), ch, "missing", 1, echo)
+		})
+		require.ErrorIs(w, err, amqp.NotFound)
+	})
+}
+
+// A reply that can't be sent leaves its request unanswered and in the queue.
+func TestReplyThatCannotBeSent(t *testing.T) {
+	bubble(t, func(w *world) {
+		attempts := 0
+		second := func(ctx context.Context, body []byte, env *amqp.Envelope) (amqp.Message, error) {
+			if attempts++; attempts == 1 {
+				return amqp.Message{Properties: amqp.Properties{Headers: amqp.Table{"bad": struct{}{}}}}, nil
+			}
+			return echo(ctx, body, env)
+		}
+		_ = w.served(1, second, func() {
+			w.client(func(ctx context.Context, c *rpc.Client) {
+				body, _, err := c.Call(ctx, "", requests, text("hello"))
+				require.NoError(w, err)
+				require.Equal(w, "re: hello", string(body))
+			})
+		})
+		require.Equal(w, 2, attempts)
+	})
+}
