@@ -46,7 +46,7 @@ type Job struct {
 type orders struct {
 	body   int
 	props  bool
-	count  int  // deliveries on the connection; 0: without end
+	count  int  // deliveries on the connection; 0: without end; below: none
 	honour bool // heed prefetch and acks, instead of jumping over them
 	lag    int  // so many messages stay unconfirmed while more come
 }

@@ -53,9 +53,10 @@ type meter struct {
 
 // reading is what the counters show at one time.
 type reading struct {
-	mem   runtime.MemStats
-	cpu   time.Duration
-	calls uint64
+	mem        runtime.MemStats
+	goroutines int
+	cpu        time.Duration
+	calls      uint64
 }
 
 func newMeter(j *Job) *meter { return &meter{Job: j, done: make(chan struct{})} }
@@ -90,7 +91,7 @@ func (m *meter) start() error {
 		}
 	}
 	runtime.GC()
-	m.at.mem = memory()
+	m.at.mem, m.at.goroutines = memory(), runtime.NumGoroutine()
 	if err := m.at.take(); err != nil {
 		return err
 	}
@@ -141,7 +142,7 @@ func (m *meter) weigh() {
 	now := memory()
 	m.res.Heap = int64(now.HeapAlloc) - int64(m.at.mem.HeapAlloc)
 	m.res.Stack = int64(now.StackInuse) - int64(m.at.mem.StackInuse)
-	m.res.Goroutines = runtime.NumGoroutine()
+	m.res.Goroutines = runtime.NumGoroutine() - m.at.goroutines
 }
 
 // result completes the figures.

@@ -16,6 +16,7 @@ type Mode struct {
 	Rabbit  bool     // on RabbitMQ, instead
 	Prefill int      // messages put into each queue before, on RabbitMQ
 	Procs   int      // GOMAXPROCS of the clients; 0: left alone
+	Turns   int      // in a round, each so much shorter; 0: one. For what differs from process to process
 	Targets []Target
 	Chart   bool // in the SVG
 }
@@ -43,6 +44,9 @@ func modes() []Mode {
 	for i := range all {
 		m := &all[i]
 		j := &m.Job
+		if j.Kind == "latency" || j.Kind == "waiters" && j.Goroutines <= 1 {
+			m.Turns = 3
+		}
 		j.Connections, j.Channels, j.Goroutines = max(j.Connections, 1), max(j.Channels, 1), max(j.Goroutines, 1)
 		m.Orders.body, m.Orders.props = j.Body, j.Props
 		if m.Targets == nil {
@@ -166,7 +170,7 @@ func flatModes() (all []Mode) {
 		first := fmt.Sprintf("%s/%d", name, sizes[0])
 		for i, size := range sizes {
 			one := m(size)
-			one.Name, one.Clients = fmt.Sprintf("%s/%d", name, size), goOnly
+			one.Name = fmt.Sprintf("%s/%d", name, size)
 			if i > 0 {
 				one.Targets = []Target{{cost, first, noise, atMost}}
 			}
@@ -175,20 +179,20 @@ func flatModes() (all []Mode) {
 	}
 	channels := []int{1, 100, 2000}
 	flat("null/flat/publish-channels", channels, func(n int) Mode {
-		return Mode{Job: Job{Kind: "publish", Body: 16, Channels: n}}
+		return Mode{Job: Job{Kind: "publish", Body: 16, Channels: n}, Clients: goAndRaw}
 	})
 	flat("null/flat/consume-channels", channels, func(n int) Mode {
-		return Mode{Job: Job{Kind: "consume", Body: 16, NoAck: true, Channels: n}}
+		return Mode{Job: Job{Kind: "consume", Body: 16, NoAck: true, Channels: n}, Clients: goAndRaw}
 	})
 	flat("null/flat/ack-channels", channels, func(n int) Mode {
-		return Mode{Job: Job{Kind: "consume", Body: 16, Prefetch: -1, Channels: n}}
+		return Mode{Job: Job{Kind: "consume", Body: 16, Prefetch: -1, Channels: n}, Clients: goAndRaw}
 	})
 	outstanding := []int{10, 1000, 100_000}
 	flat("null/flat/unconfirmed", outstanding, func(n int) Mode {
-		return Mode{Job: Job{Kind: "confirm", Body: 16, Window: n + 1000}, Orders: orders{lag: n}}
+		return Mode{Job: Job{Kind: "confirm", Body: 16, Window: n + 1000}, Orders: orders{lag: n}, Clients: goOnly}
 	})
 	flat("null/flat/unacknowledged", outstanding, func(n int) Mode {
-		return Mode{Job: Job{Kind: "consume", Body: 16, Prefetch: -1, Hold: n}}
+		return Mode{Job: Job{Kind: "consume", Body: 16, Prefetch: -1, Hold: n}, Clients: goOnly}
 	})
 	return all
 }
@@ -196,8 +200,8 @@ func flatModes() (all []Mode) {
 func sizeModes() []Mode {
 	return []Mode{
 		{Name: "null/size/connection", Job: Job{Kind: "connections", Connections: 500}, Clients: goOnly,
-			Targets: []Target{{memoryOf, "", 20 << 10, atMost}, {goroutines, "", 3.01, atMost}}},
-		{Name: "null/size/2000-channels-with-a-range", Job: Job{Kind: "ranges", Channels: 2000}, Clients: goOnly,
+			Targets: []Target{{memoryOf, "", 20 << 10, atMost}, {goroutines, "", 3, atMost}}},
+		{Name: "null/size/2000-channels-with-a-range", Job: Job{Kind: "ranges", Channels: 2000}, Orders: orders{count: -1}, Clients: goOnly,
 			Targets: []Target{{memoryOf, amqp091, 0.5, atMost}, {goroutines, amqp091, 1, atMost}}},
 		{Name: "null/open/500-connections", Job: Job{Kind: "connections", Connections: 500}, Clients: goAndRaw},
 		{Name: "null/open/2000-channels-in-a-row", Job: Job{Kind: "channels", Channels: 2000}, Clients: goAndRaw},

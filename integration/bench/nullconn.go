@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -63,7 +64,8 @@ func serveConn(nc net.Conn) {
 		nc.Close()
 		<-delivering
 	}
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
+	// A client may just hang up when its time is over.
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) && !errors.Is(err, syscall.ECONNRESET) {
 		fmt.Fprintln(os.Stderr, "null broker:", err)
 	}
 }

@@ -5,6 +5,7 @@ package main
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"slices"
 )
 
@@ -31,7 +32,8 @@ type belt struct {
 	limited    bool // some consumer has a credit
 }
 
-const beltSize = 64 << 10
+// beltSize is how much is written at once: more gains nothing.
+const beltSize = 256 << 10
 
 // load encodes a belt. The caller holds mu.
 func (c *nullConn) load() *belt {
@@ -77,9 +79,9 @@ func (c *nullConn) touch() {
 
 // deliver is the deliverer's goroutine.
 func (c *nullConn) deliver() {
-	left := c.count
-	if left == 0 {
-		left = int(^uint(0) >> 1)
+	left := max(c.count, 0)
+	if c.count == 0 {
+		left = math.MaxInt
 	}
 	var b *belt
 	var parts []byte

@@ -119,17 +119,21 @@ func (m *Measured) median(client string, f *figure) (float64, bool) {
 // do measures one mode.
 func (r *runner) do(ctx context.Context, mode Mode) (m *Measured, err error) {
 	m = &Measured{Mode: mode, Rounds: make(map[string][]Result)}
-	for round := range r.rounds {
+	turns := max(mode.Turns, 1)
+	if r.quick {
+		turns = 1
+	}
+	for turn := range r.rounds * turns {
 		for _, client := range r.clients {
 			if mode.Clients != nil && !slices.Contains(mode.Clients, client) || client == rabbitmqC && r.cProgram == "" {
 				continue
 			}
-			result, failed := r.once(ctx, mode, client)
+			result, failed := r.once(ctx, mode, client, r.seconds/float64(turns))
 			if failed != nil {
 				err = errors.Join(err, fmt.Errorf("%s, %s: %w", mode.Name, client, failed))
 				continue
 			}
-			progress("        round %d/%d %-10s %s/s\n", round+1, r.rounds, client, count(rate.of(result)))
+			progress("        round %d/%d %-10s %s/s\n", turn+1, r.rounds*turns, client, count(rate.of(result)))
 			m.Rounds[client] = append(m.Rounds[client], result)
 		}
 	}
@@ -137,9 +141,9 @@ func (r *runner) do(ctx context.Context, mode Mode) (m *Measured, err error) {
 }
 
 // once has one client do a mode's job.
-func (r *runner) once(ctx context.Context, mode Mode, client string) (res Result, err error) {
+func (r *runner) once(ctx context.Context, mode Mode, client string, seconds float64) (res Result, err error) {
 	j := mode.Job
-	j.Client, j.Seconds, j.Queue = client, r.seconds, "bench"
+	j.Client, j.Seconds, j.Queue = client, seconds, "bench"
 	if r.profiles != "" && client == leveret {
 		j.Profile = filepath.Join(r.profiles, strings.ReplaceAll(mode.Name, "/", "_")+".prof")
 	}
