@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/leveret-mq/leveret/scope"
@@ -35,6 +36,7 @@ type Publisher struct {
 	opts   PublisherOptions
 	duties *scope.Scope  // around the publisher's scope: runs OnFailure
 	room   chan struct{} // capacity 1: a baton for those who wait for a confirm
+	over   atomic.Bool   // the scope has ended: what is published now has nobody to be told
 
 	// Guarded by confirms.mu.
 	inFlight int
@@ -137,12 +139,18 @@ func (ch *Channel) confirmOnce(ctx context.Context) error {
 func (p *Publisher) Publish(ctx context.Context, exchange, routingKey string, msg Message) (Receipt, error) {
 	msg.Mandatory = msg.Mandatory || p.opts.Mandatory
 	m := unconfirmed{pub: p}
-	n, err := p.ch.publish(ctx, exchange, routingKey, &msg, &m)
+	var n uint64
+	err := errPublisherEnded
+	if !p.over.Load() {
+		n, err = p.ch.publish(ctx, exchange, routingKey, &msg, &m)
+	}
 	if err != nil {
 		return Receipt{}, fmt.Errorf("amqp: publish to exchange %q with routing key %q: %w", exchange, routingKey, err)
 	}
 	return Receipt{p, n}, nil
 }
+
+var errPublisherEnded = errors.New("the publisher's scope has ended")
 
 // Wait is a barrier: it returns when everything published so far on the channel
 // has its outcome. Without OnFailure it returns the first failure there was.
@@ -241,7 +249,9 @@ func (p *Publisher) settled(_ uint64, err error) {
 	}
 	p.failed.add(failure)
 	if p.opts.OnFailure == nil {
-		p.Cancel(failure)
+		if p.failed.first == failure {
+			p.Cancel(failure)
+		}
 		return
 	}
 	p.queue = append(p.queue, failure)
@@ -273,6 +283,7 @@ func (p *Publisher) tell(context.Context) error {
 
 // settle waits for the outcomes at the scope's end.
 func (p *Publisher) settle(ctx context.Context) error {
+	p.over.Store(true)
 	p.ch.conn.await(+1)
 	defer p.ch.conn.await(-1)
 	done := p.ch.confirms.barrier()
