@@ -49,6 +49,9 @@ func (ch *channel) newConsumer(m *wire.BasicConsume) (*consumer, *exception) {
 	if c.queue, e = ch.conn.vhost.queueNamed(name, ch.conn); e != nil {
 		return nil, e
 	}
+	if c.queue.settings.quorum && ch.limit > 0 {
+		return nil, fail(notImplemented, "%s does not support global qos", subject("queue", name, ch.conn.vhost.name))
+	}
 	c.exclusive = m.Exclusive && !c.queue.settings.quorum // which quorum queues ignore
 	c.timeout = ch.conn.broker.consumerTimeout(c.queue)
 	who := subject("queue", name, ch.conn.vhost.name)

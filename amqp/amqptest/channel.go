@@ -79,7 +79,7 @@ func (ch *channel) release() {
 	for _, c := range consumers {
 		c.remove()
 	}
-	ch.recover(true)
+	ch.abandon()
 	for _, c := range consumers {
 		if q := c.queue; q.autoDelete && q.consumers.n == 0 {
 			q.vhost.deleteQueue(q)

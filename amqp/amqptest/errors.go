@@ -13,8 +13,6 @@ type exception struct {
 	method wire.MethodID // what the client asked for; zero when a frame, not a method, is at fault
 }
 
-func (e *exception) Error() string { return fmt.Sprintf("%d %s", e.code, e.text) }
-
 // hard tells the codes that close the whole connection from those that close a channel.
 func (e *exception) hard() bool {
 	switch e.code {

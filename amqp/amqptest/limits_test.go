@@ -175,3 +175,29 @@ func TestRoundRobin(t *testing.T) {
 	}
 	assert.Equal(t, []string{"a:m", "b:m", "c:m", "a:m", "b:m", "c:m"}, c.deliveries(6))
 }
+
+func TestQuorumRequeueOrder(t *testing.T) {
+	for name, tt := range map[string]struct {
+		arguments wire.Table
+		want      []string
+	}{
+		"to the end":          {wire.Table{"x-queue-type": "quorum"}, []string{"3", "4", "2", "0"}},
+		"before all the rest": {wire.Table{"x-queue-type": "quorum", "x-delivery-limit": int32(5)}, []string{"2", "0", "3", "4"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := dial(t, memoryBroker(t))
+			c.call(&wire.QueueDeclare{Queue: "q", Durable: true, Arguments: tt.arguments})
+			for _, body := range []string{"0", "1", "2", "3", "4"} {
+				c.publish("q", body)
+			}
+			c.hold(3)
+			for _, tag := range []uint64{3, 1} {
+				c.send(1, &wire.BasicNack{DeliveryTag: tag, Requeue: true})
+			}
+			assert.Equal(t, tt.want, c.bodies("q"))
+			c.call(&wire.BasicQos{PrefetchCount: 1, Global: true})
+			c.send(1, &wire.BasicConsume{Queue: "q"})
+			c.refusedConnection(540, "NOT_IMPLEMENTED - queue 'q' in vhost '/' does not support global qos")
+		})
+	}
+}

@@ -56,10 +56,16 @@ type queueSettings struct {
 func newQueue(v *vhost, name string, settings queueSettings) *queue {
 	q := &queue{vhost: v, name: name, settings: settings, bindings: map[*binding]struct{}{}}
 	q.levels = make([]ready, max(0, settings.maxPriority)+1)
+	if settings.quorum {
+		q.levels = make([]ready, returned+1)
+	}
 	q.expiry.init(v.broker, q.dropExpired)
 	q.lease.init(v.broker, func() { v.deleteQueue(q) })
 	return q
 }
+
+// returned is the level of a quorum queue for messages that came back.
+const returned = 1
 
 // level is where an entry of this priority waits: what is above the highest priority counts as the highest.
 func (q *queue) level(priority uint8) *ready {
@@ -87,7 +93,7 @@ func (q *queue) publish(m *message) bool {
 	}
 	q.next++
 	e := entry{msg: m, position: q.next, expires: q.expiryOf(m)}
-	if len(q.levels) > 1 && m.has(flagPriority) {
+	if q.settings.maxPriority > 0 && m.has(flagPriority) {
 		e.priority = m.properties().Priority
 	}
 	if q.length == 0 && q.consumers.n > 0 {
@@ -138,26 +144,46 @@ func (q *queue) serve() {
 }
 
 // requeue takes back entries that were delivered, each to its old position, and says that they were delivered before.
-// A queue with a delivery limit gets rid of those that failed too often.
+// A full queue drops from the front before it serves anybody, as RabbitMQ does.
 func (q *queue) requeue(entries []entry, failed bool) {
 	if q.deleted {
 		return
 	}
-	for _, e := range slices.Backward(entries) {
+	if q.settings.quorum {
+		q.requeueQuorum(entries, failed)
+	} else {
+		for _, e := range slices.Backward(entries) {
+			e.redelivered = true
+			q.level(e.priority).insert(e)
+			q.count(&e, 1)
+		}
+	}
+	q.dropOverflow()
+	q.dropExpired()
+	q.serve()
+}
+
+// requeueQuorum takes back entries as quorum queues do: with a delivery limit they are delivered before all others, in the
+// order in which they came back, until they have failed too often; without one they go to the end of the queue.
+func (q *queue) requeueQuorum(entries []entry, failed bool) {
+	limit := q.settings.deliveryLimit
+	for _, e := range entries {
 		e.redelivered = true
-		if q.settings.quorum && failed {
+		if failed {
 			e.attempts++
 		}
-		if limit := q.settings.deliveryLimit; q.settings.quorum && limit >= 0 && e.attempts > limit {
+		if limit >= 0 && e.attempts > limit {
 			q.deadLetter(e, "delivery_limit")
 			continue
 		}
-		q.level(e.priority).insert(e)
+		if limit >= 0 {
+			e.priority = returned
+		}
+		q.next++
+		e.position = q.next
+		q.level(e.priority).pushBack(e)
 		q.count(&e, 1)
 	}
-	q.serve()
-	q.dropOverflow()
-	q.dropExpired()
 }
 
 // purge throws away what is ready and returns how much that was.

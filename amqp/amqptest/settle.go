@@ -1,6 +1,10 @@
 package amqptest
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
 
 // A verdict is how a client settles deliveries.
 type verdict uint8
@@ -28,25 +32,57 @@ func (ch *channel) settlement(tag uint64, multiple bool, how verdict, failed boo
 	return nil
 }
 
-// apply carries out a settlement, and serves whoever has room again.
+// apply carries out a settlement for one consumer after the other, so that each takes what it has room for before
+// the next one is asked: this is the order in which RabbitMQ's channels tell its queues.
 func (ch *channel) apply(taken []unacked, how verdict, failed bool) {
-	if len(taken) == 0 {
-		return
+	if slices.ContainsFunc(taken, func(u unacked) bool { return u.consumer != taken[0].consumer || u.queue != taken[0].queue }) {
+		slices.SortStableFunc(taken, func(a, b unacked) int {
+			return cmp.Or(strings.Compare(a.queue.name, b.queue.name), strings.Compare(a.consumerTag(), b.consumerTag()))
+		})
 	}
+	for len(taken) > 0 {
+		n := 1
+		for n < len(taken) && taken[n].consumer == taken[0].consumer && taken[n].queue == taken[0].queue {
+			n++
+		}
+		ch.applyTo(taken[0].queue, taken[:n], how, failed)
+		taken = taken[n:]
+	}
+}
+
+func (u *unacked) consumerTag() string {
+	if u.consumer == nil {
+		return ""
+	}
+	return u.consumer.tag
+}
+
+// applyTo settles deliveries from one queue, and serves whoever has room again.
+func (ch *channel) applyTo(q *queue, taken []unacked, how verdict, failed bool) {
 	for i := range taken {
 		taken[i].release()
 	}
-	switch how {
-	case rejected:
+	switch {
+	case q.deleted:
+	case how == rejected:
 		for i := range taken {
-			if u := &taken[i]; !u.queue.deleted {
-				u.queue.deadLetter(u.entry, "rejected")
-			}
+			q.deadLetter(taken[i].entry, "rejected")
 		}
-	case requeued:
-		requeueAll(taken, failed)
+	case how == requeued:
+		entries := make([]entry, len(taken))
+		for i := range taken {
+			entries[i] = taken[i].entry
+		}
+		q.requeue(entries, failed)
 	}
-	ch.serveQueues(taken)
+	if ch.limit == 0 {
+		q.serve()
+		return
+	}
+	// Room under a channel's common limit is room for all of its consumers.
+	for _, c := range ch.sortedConsumers() {
+		c.queue.serve()
+	}
 }
 
 // release gives back the room that a delivery took.
@@ -58,44 +94,22 @@ func (u *unacked) release() {
 	}
 }
 
-// serveQueues serves the queues whose consumers on this channel may have room again.
-func (ch *channel) serveQueues(taken []unacked) {
-	if ch.limit > 0 {
-		// Room under a channel's common limit is room for all of its consumers.
-		for _, c := range ch.sortedConsumers() {
-			c.queue.serve()
-		}
-		return
-	}
-	var last *queue
-	for i := range taken {
-		if q := taken[i].queue; q != last {
-			last = q
-			q.serve()
-		}
-	}
-}
-
-// requeueAll gives deliveries back to their queues, each queue getting all of its own at once.
-func requeueAll(taken []unacked, failed bool) {
-	for len(taken) > 0 {
-		q := taken[0].queue
-		var mine []entry
-		rest := taken[:0:0]
-		for _, u := range taken {
-			if u.queue == q {
-				mine = append(mine, u.entry)
-			} else {
-				rest = append(rest, u)
-			}
-		}
-		q.requeue(mine, failed)
-		taken = rest
-	}
-}
-
 // recover requeues everything that the channel holds.
 func (ch *channel) recover(failed bool) {
 	taken, _ := ch.take(0, true)
-	ch.apply(slices.Clone(taken), requeued, failed)
+	ch.apply(taken, requeued, failed)
+}
+
+// abandon requeues everything that the channel holds when it ends. Each queue gets its own at once.
+func (ch *channel) abandon() {
+	taken, _ := ch.take(0, true)
+	slices.SortStableFunc(taken, func(a, b unacked) int { return strings.Compare(a.queue.name, b.queue.name) })
+	for len(taken) > 0 {
+		q, n := taken[0].queue, 0
+		for n < len(taken) && taken[n].queue == q {
+			n++
+		}
+		ch.applyTo(q, taken[:n], requeued, true)
+		taken = taken[n:]
+	}
 }

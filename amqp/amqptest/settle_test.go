@@ -267,3 +267,17 @@ func TestModesExclude(t *testing.T) {
 		c.refused(406, "PRECONDITION_FAILED - "+refusal.text)
 	}
 }
+
+// TestEachConsumerIsServedInItsTurn settles for two consumers at once: the first takes what it has room for.
+func TestEachConsumerIsServedInItsTurn(t *testing.T) {
+	_, c := filled(t, 6)
+	c.call(&wire.BasicQos{PrefetchCount: 2})
+	c.consume("q", "a")
+	c.consume("q", "b")
+	assert.Equal(t, []string{"a:0", "a:1", "b:2", "b:3"}, c.deliveries(4))
+	c.send(1, &wire.BasicNack{Multiple: true, Requeue: true})
+	assert.Equal(t, []string{"a:0", "a:1", "b:2", "b:3"}, c.deliveries(4))
+	c.send(1, &wire.BasicAck{DeliveryTag: 5})
+	c.send(1, &wire.BasicAck{DeliveryTag: 7})
+	assert.Equal(t, []string{"a:4", "b:5"}, c.deliveries(2))
+}
