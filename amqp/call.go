@@ -46,6 +46,9 @@ type pendingCall struct {
 	// late is called by the reader with an answer whose caller has gone.
 	late      func(reply wire.Method, content *delivery)
 	abandoned bool
+	// farewell marks a step of a scope's end, which passes no error on: an
+	// exception that answers it was told to nobody.
+	farewell bool
 }
 
 func newCall(m wire.Method, answers ...wire.MethodID) *pendingCall {
@@ -71,6 +74,14 @@ func (l *line) call(ctx context.Context, m wire.Method, answers ...wire.MethodID
 func (l *line) roundTrip(ctx context.Context, m wire.Method, answer wire.MethodID) error {
 	_, err := l.call(ctx, m, answer)
 	return err
+}
+
+// farewell is roundTrip for a step of a scope's end, which is made whether or not
+// the line still lives. It reports whether the answer came.
+func (l *line) farewell(ctx context.Context, m wire.Method, answer wire.MethodID, last bool) bool {
+	p := newCall(m, answer)
+	p.farewell = true
+	return l.start(ctx, outgoing{method: m, call: p, last: last}) == nil && l.wait(ctx, p) == nil
 }
 
 // send sends a method that has no answer.
@@ -234,7 +245,7 @@ func (l *line) fail(cause error, at wire.MethodID) (first bool) {
 	}
 	l.cause = cause
 	for _, p := range l.calls {
-		if at != 0 && p.method == at && !p.abandoned {
+		if at != 0 && p.method == at && !p.abandoned && !p.farewell {
 			l.told = true
 		}
 		p.err = cause

@@ -179,13 +179,9 @@ func (ch *Channel) close() error {
 		return err
 	}
 	return c.polite("channel.close-ok", func(ctx context.Context) error {
-		goodbye := &wire.ChannelClose{ReplyCode: replySuccess}
-		p := newCall(goodbye, wire.ChannelCloseOkID)
 		ch.closing.Store(true)
-		if ch.start(ctx, outgoing{method: goodbye, call: p, last: true}) == nil {
-			// A failure is that of the channel, and reported as such.
-			_ = ch.wait(ctx, p)
-		}
+		// A failure is that of the channel, and reported as such.
+		ch.farewell(ctx, &wire.ChannelClose{ReplyCode: replySuccess}, wire.ChannelCloseOkID, true)
 		return nil
 	})
 }
@@ -204,9 +200,9 @@ func (ch *Channel) prove(ctx context.Context) error {
 	switch {
 	case !unproven:
 	case transacted:
-		_ = ch.roundTrip(ctx, &wire.TxCommit{}, wire.TxCommitOkID)
+		ch.farewell(ctx, &wire.TxCommit{}, wire.TxCommitOkID, false)
 	default:
-		_ = ch.roundTrip(ctx, &wire.ChannelFlow{Active: true}, wire.ChannelFlowOkID)
+		ch.farewell(ctx, &wire.ChannelFlow{Active: true}, wire.ChannelFlowOkID, false)
 	}
 	return nil
 }
@@ -233,9 +229,11 @@ func (ch *Channel) die(cause error, at wire.MethodID) (told bool) {
 		return false
 	}
 	ch.ledger.fail(cause)
-	publisherTold := ch.confirms.fail(cause) && at == wire.BasicPublishID
 	ch.mu.Lock()
-	ch.told = ch.told || publisherTold
+	// Who is told here may ask at once whether anybody was: the lock is held.
+	if ch.confirms.fail(cause) && at == wire.BasicPublishID {
+		ch.told = true
+	}
 	told = ch.told
 	handle, end := ch.handle, ch.revoke
 	consumers, returns := slices.Clone(ch.consumers), ch.returns

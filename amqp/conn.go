@@ -161,13 +161,8 @@ func (c *Conn) close() error {
 	answered := false
 	err := c.polite("connection.close-ok", func(ctx context.Context) error {
 		goodbye := &wire.ConnectionClose{ReplyCode: replySuccess, ReplyText: "goodbye"}
-		p := newCall(goodbye, wire.ConnectionCloseOkID)
-		if c.start(ctx, outgoing{method: goodbye, call: p, last: true}) != nil || c.wait(ctx, p) != nil {
-			// The loss of the connection is reported by run, if it came before
-			// this; by now there is nothing left to lose.
-			return nil
-		}
-		answered = true
+		// The loss of the connection is reported by run.
+		answered = c.farewell(ctx, goodbye, wire.ConnectionCloseOkID, true)
 		return nil
 	})
 	c.fail(errScopeEnded, 0, answered)

@@ -157,6 +157,9 @@ func (ch *Channel) consume(ctx context.Context, opts Consume) (*Consumer, error)
 		methods = append(methods, outgoing{method: qos, call: calls[0]})
 	}
 	if opts.NoWait {
+		for _, p := range calls {
+			p.abandoned = true
+		}
 		methods = append(methods, outgoing{method: m})
 		if err := ch.start(ctx, methods...); err != nil {
 			ch.discharge(c)
@@ -254,7 +257,7 @@ func (c *Consumer) close() (err error) {
 	if !c.cancelled.Load() {
 		err = ch.conn.polite("basic.cancel-ok", func(ctx context.Context) error {
 			// A failure is the channel's, and told by it.
-			_ = ch.roundTrip(ctx, &wire.BasicCancel{ConsumerTag: c.tag}, wire.BasicCancelOkID)
+			ch.farewell(ctx, &wire.BasicCancel{ConsumerTag: c.tag}, wire.BasicCancelOkID, false)
 			return nil
 		})
 	}

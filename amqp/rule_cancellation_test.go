@@ -144,6 +144,7 @@ func TestPublishersCauseIsTheDeath(t *testing.T) {
 						return err
 					}
 				}
+				synctest.Wait() // a write that is under way may fail before the reader sees the reset
 				d.strike(w)
 				<-p.Context().Done()
 				d.proves(w, context.Cause(p.Context()), "publisher")

@@ -37,7 +37,7 @@ func (ch *Channel) WithTx(ctx context.Context, body func() error) (err error) {
 	committed := false
 	defer func() {
 		if !committed {
-			err = errors.Join(err, ch.rollback(ctx))
+			err = joinCause(err, ch.rollback(ctx))
 		}
 		<-ch.txTurn
 	}()
@@ -121,7 +121,11 @@ func (ch *Channel) leaveTx(committed bool) {
 // rollback is not stopped by the end of ctx, which may be why there is one.
 func (ch *Channel) rollback(ctx context.Context) error {
 	err := scope.Shield(ctx, ch.conn.cfg.CloseTimeout, func(ctx context.Context) error {
-		return ch.endTx(ctx, &wire.TxRollback{}, wire.TxRollbackOkID, false)
+		if !ch.farewell(ctx, &wire.TxRollback{}, wire.TxRollbackOkID, false) {
+			return context.Cause(ctx)
+		}
+		ch.leaveTx(false)
+		return nil
 	})
 	if err != nil && ch.died(true) == nil {
 		return fmt.Errorf("amqp: roll back: %w", err)
