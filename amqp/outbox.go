@@ -241,8 +241,12 @@ func (o *Outbox) session(ctx context.Context, conn *Conn) error {
 				return err
 			}
 			if _, err := ch.publish(ch.Context(), p.exchange, p.routingKey, &p.msg, &unconfirmed{outbox: o, parcel: p}); err != nil {
+				if errors.Is(err, ErrConnectionClosed) || errors.Is(err, ErrChannelClosed) {
+					// The scope hears of that a moment later.
+					<-ch.Context().Done()
+				}
 				if ch.Context().Err() != nil {
-					return err
+					return context.Cause(ch.Context())
 				}
 				o.settle(p, err) // it can't be encoded for this broker
 			}
