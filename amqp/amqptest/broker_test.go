@@ -198,8 +198,10 @@ func TestBlocked(t *testing.T) {
 	publisher.publish("q", "before")
 	assert.Equal(t, []string{"before"}, firstBodies(consumer, "q", 1))
 	b.Block("low on memory")
-	assert.Equal(t, "low on memory", expect[*wire.ConnectionBlocked](publisher).Reason)
+	publisher.nothing() // having published before is no reason to be blocked
 	publisher.publish("q", "while blocked")
+	assert.Equal(t, "low on memory", expect[*wire.ConnectionBlocked](publisher).Reason)
+	publisher.publish("q", "not even read")
 	assert.Empty(t, consumer.bodies("q")) // and consuming goes on
 	late := dial(t, b)                    // a new connection is told as soon as it publishes
 	late.publish("q", "late")
@@ -207,7 +209,7 @@ func TestBlocked(t *testing.T) {
 	b.Unblock()
 	expect[*wire.ConnectionUnblocked](publisher)
 	expect[*wire.ConnectionUnblocked](late)
-	assert.ElementsMatch(t, []string{"while blocked", "late"}, firstBodies(consumer, "q", 2))
+	assert.ElementsMatch(t, []string{"while blocked", "not even read", "late"}, firstBodies(consumer, "q", 3))
 }
 
 // firstBodies fetches until so many messages have come.

@@ -43,8 +43,7 @@ type conn struct {
 	inflight  int    // bytes that the writer is writing
 	crowded   bool   // a delivery was held back because out is full
 	wakeup    sync.Cond
-	published bool // an alarm blocks connections that publish
-	blocked   bool // and this one was told so
+	blocked   bool // it has published under an alarm
 	closing   bool // connection.close was sent or received: only its answer counts
 	finishing bool // the writer closes the socket when it has written everything
 	dead      bool // the socket is closed

@@ -6,7 +6,7 @@ import "github.com/leveret-mq/leveret/amqp/internal/wire"
 // blocks publishing connections, or because the client does not take what is sent to it.
 func (c *conn) held() bool {
 	b := c.broker
-	return b.stalled || b.alarmed && c.published && !c.closing || len(c.out)+c.inflight > outOverfull
+	return b.stalled || b.alarmed && c.blocked && !c.closing || len(c.out)+c.inflight > outOverfull
 }
 
 // hold waits while the connection is held.
@@ -16,27 +16,24 @@ func (c *conn) hold() {
 	}
 }
 
-// tellBlocked sends connection.blocked to a connection that publishes, once per alarm.
-func (c *conn) tellBlocked() {
-	b := c.broker
-	if !b.alarmed || !c.published || c.blocked || c.closing {
+// block stops reading from a connection that publishes under an alarm, and tells it once.
+func (c *conn) block() {
+	if c.blocked {
 		return
 	}
 	c.blocked = true
 	if c.capable("connection.blocked") {
-		c.send(0, &wire.ConnectionBlocked{Reason: clip(b.alarm)})
+		c.send(0, &wire.ConnectionBlocked{Reason: clip(c.broker.alarm)})
 	}
 }
 
-// Block raises an alarm, as RabbitMQ does when memory or disk run out: connections that publish are told with
-// connection.blocked, and nothing more is read from them.
+// Block raises an alarm, as RabbitMQ does when memory or disk run out: a connection that publishes from now on is told with
+// connection.blocked when the head of its message has come in, and nothing more is read from it, the body of that message
+// included. Connections that don't publish notice nothing. Another Block changes the reason alone.
 func (b *Broker) Block(reason string) {
 	b.lock()
 	defer b.unlock()
 	b.alarm, b.alarmed = reason, true
-	for c := range b.conns {
-		c.tellBlocked()
-	}
 }
 
 // Unblock ends the alarm of Block.

@@ -159,9 +159,8 @@ func (c *conn) assemble(f frame) (req request, ok bool, e *exception) {
 		req.method, ok = closingMethod(f)
 		return req, ok, nil
 	}
-	if f.typ == wire.FrameContentHeader && !c.published {
-		c.published = true
-		c.tellBlocked()
+	if f.typ == wire.FrameContentHeader && c.broker.alarmed {
+		c.block()
 	}
 	if req.method, e = ch.assembly.feed(f); e != nil {
 		return c.assemblyFailed(ch, req, e)

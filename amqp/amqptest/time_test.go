@@ -194,9 +194,8 @@ func TestHeartbeatWhileBlocked(t *testing.T) {
 		c := dialRaw(t, b)
 		c.login("guest", "guest", "/", 10)
 		c.openChannel(1)
-		c.publish("nowhere", "x")
-		synctest.Wait()
 		b.Block("alarm")
+		c.publish("nowhere", "x")
 		expect[*wire.ConnectionBlocked](c)
 		time.Sleep(time.Hour) // the broker reads nothing, and blames nobody for silence
 		b.Unblock()
