@@ -45,8 +45,8 @@ func graceful(signal context.Context, cfg amqp.Config) error {
 			return err
 		}
 		// The consumer's scope is over: what it had and did not begin is back.
-		left, err := ch.QueueDeclare(ctx, amqp.Queue{Name: queue.Name, Passive: true})
-		fmt.Printf("%d jobs are left in the queue\n", left.Messages)
+		left, err := ch.QueueDelete(ctx, amqp.QueueDelete{Name: queue.Name})
+		fmt.Printf("%d jobs are left in the queue\n", left)
 		return err
 	})
 }
