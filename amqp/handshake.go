@@ -144,12 +144,14 @@ func (c *Conn) tune(t *wire.ConnectionTune) error {
 	})
 }
 
-// maxPayload bounds the frames that are received, also when none was agreed on.
+// maxPayload bounds the frames that are received, also when none was agreed on,
+// or one that nobody could hold.
 func (c *Conn) maxPayload() uint32 {
+	most := uint32(min(max(c.cfg.MaxMessageSize, handshakeFrameMax), math.MaxInt32))
 	if f := c.tuning.FrameMax; f != 0 {
-		return f - wire.FrameOverhead
+		return min(f-wire.FrameOverhead, most)
 	}
-	return uint32(min(max(c.cfg.MaxMessageSize, handshakeFrameMax), math.MaxInt32))
+	return most
 }
 
 // heartbeatSeconds rounds up: the protocol counts in seconds.
