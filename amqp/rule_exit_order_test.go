@@ -218,8 +218,9 @@ func TestPublisherWaitsForOutcomesBeforeItEnds(t *testing.T) {
 		w.queue("q", 0)
 		var j journal
 		w.broker.On("basic.ack", func(*amqptest.Event) amqptest.Action {
+			time.Sleep(time.Minute)
 			j.note("confirm")
-			return amqptest.Pass().After(time.Minute)
+			return amqptest.Pass()
 		})
 		require.NoError(w, w.channel(func(ch *amqp.Channel) error {
 			err := ch.WithPublisher(ch.Context(), amqp.PublisherOptions{}, func(p *amqp.Publisher) error {
