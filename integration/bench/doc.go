@@ -8,7 +8,8 @@
 //	go run . -list                              the names of the modes
 //	go run . -run '^null/(publish|ack)/16B$'    some of them
 //	go run . -run rabbit/ack -clients 'ours|raw' -rounds 9
-//	go run . -run null/publish/16B$ -clients ours -cpuprofile /tmp/profiles
+//	go run . -run null/publish/16B$ -clients ours -cpuprofile profiles
+//	go run . -run null/size -clients ours -memprofile profiles
 //
 // The machine has to be idle, and nothing but ratios can be carried over to
 // another one. Figures are medians over -rounds; the clients take turns, so that

@@ -38,7 +38,9 @@ type Job struct {
 
 	Messages int     `json:",omitempty"` // so many are enough
 	Seconds  float64 // or so much time, when Messages is 0
-	Profile  string  `json:",omitempty"` // file for a CPU profile
+
+	CPUProfile string `json:",omitempty"` // file
+	MemProfile string `json:",omitempty"` // file: of every allocation, which slows the work down
 }
 
 // orders are what the null broker reads out of the name of the virtual host,

@@ -21,7 +21,7 @@ type options struct {
 	list     bool
 	json     string
 	svg      string
-	profiles string
+	cpu, mem string
 	clients  string
 
 	null bool   // be the null broker
@@ -37,7 +37,8 @@ func main() {
 	flag.BoolVar(&o.list, "list", false, "list the modes")
 	flag.StringVar(&o.json, "json", "", "write everything to this `file`")
 	flag.StringVar(&o.svg, "svg", "", "write a chart to this `file`")
-	flag.StringVar(&o.profiles, "cpuprofile", "", "write CPU profiles of our client into this `directory`")
+	flag.StringVar(&o.cpu, "cpuprofile", "", "write CPU profiles of our client into this `directory`")
+	flag.StringVar(&o.mem, "memprofile", "", "write profiles of all its allocations into this `directory`")
 	flag.StringVar(&o.clients, "clients", "", "measure the clients whose names match this `regexp`")
 	flag.BoolVar(&o.null, "null-broker", false, "be the null broker (what the program starts itself as)")
 	flag.StringVar(&o.job, "job", "", "do a job given as JSON (what the program starts itself with)")
@@ -75,7 +76,7 @@ func measure(ctx context.Context, o *options) (err error) {
 	if o.quick {
 		o.rounds, o.seconds = 1, 0.2
 	}
-	r := &runner{rounds: max(o.rounds, 1), seconds: o.seconds, profiles: o.profiles, quick: o.quick}
+	r := &runner{rounds: max(o.rounds, 1), seconds: o.seconds, cpuProfiles: o.cpu, memProfiles: o.mem, quick: o.quick}
 	if r.clients, err = chooseClients(o.clients); err != nil {
 		return err
 	}

@@ -35,7 +35,8 @@ func rawProperties(with bool, i int) []byte {
 	headers = appendString(headers, "tenant", tenant)
 	headers = append(append(headers, 7), "attempt"...)
 	headers = binary.BigEndian.AppendUint32(append(headers, 'I'), uint32(attempt))
-	headers = appendString(headers, "traceparent", trace)
+	// Received messages differ in it, as they do where it is in use.
+	headers = appendString(headers, "traceparent", fmt.Sprintf("%.19s%016x%s", trace, i, trace[35:]))
 
 	p := binary.BigEndian.AppendUint16(nil, 1<<15|1<<13|1<<12|1<<7)
 	p = append(append(p, uint8(len(contentType))), contentType...)

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -59,7 +60,12 @@ type reading struct {
 	calls      uint64
 }
 
-func newMeter(j *Job) *meter { return &meter{Job: j, done: make(chan struct{})} }
+func newMeter(j *Job) *meter {
+	if j.MemProfile != "" {
+		runtime.MemProfileRate = 1
+	}
+	return &meter{Job: j, done: make(chan struct{})}
+}
 
 func (r *reading) take() error {
 	var u syscall.Rusage
@@ -81,8 +87,8 @@ func (r *reading) take() error {
 
 // start starts the clock, when everything is set up.
 func (m *meter) start() error {
-	if m.Profile != "" {
-		f, err := os.Create(m.Profile)
+	if m.CPUProfile != "" {
+		f, err := os.Create(m.CPUProfile)
 		if err != nil {
 			return err
 		}
@@ -121,12 +127,27 @@ func (m *meter) stop() {
 		}
 		now.mem = memory()
 		pprof.StopCPUProfile()
+		m.writeMemProfile()
 		m.res.CPU = (now.cpu - m.at.cpu).Seconds()
 		m.res.Syscalls = now.calls - m.at.calls
 		m.res.Mallocs = now.mem.Mallocs - m.at.mem.Mallocs
 		m.res.Bytes = now.mem.TotalAlloc - m.at.mem.TotalAlloc
 		m.res.GCs = now.mem.NumGC - m.at.mem.NumGC
 	})
+}
+
+// writeMemProfile tells who allocated, and what of that is in use.
+func (m *meter) writeMemProfile() {
+	if m.MemProfile == "" {
+		return
+	}
+	f, err := os.Create(m.MemProfile)
+	if err == nil {
+		err = errors.Join(pprof.Lookup("allocs").WriteTo(f, 0), f.Close())
+	}
+	if err != nil {
+		progress("%v\n", err)
+	}
 }
 
 func memory() (s runtime.MemStats) {
@@ -139,6 +160,7 @@ func memory() (s runtime.MemStats) {
 func (m *meter) weigh() {
 	runtime.GC()
 	runtime.GC()
+	m.writeMemProfile()
 	now := memory()
 	m.res.Heap = int64(now.HeapAlloc) - int64(m.at.mem.HeapAlloc)
 	m.res.Stack = int64(now.StackInuse) - int64(m.at.mem.StackInuse)

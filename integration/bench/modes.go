@@ -201,7 +201,7 @@ func sizeModes() []Mode {
 	return []Mode{
 		{Name: "null/size/connection", Job: Job{Kind: "connections", Connections: 500}, Clients: goOnly,
 			Targets: []Target{{memoryOf, "", 20 << 10, atMost}, {goroutines, "", 3, atMost}}},
-		{Name: "null/size/2000-channels-with-a-range", Job: Job{Kind: "ranges", Channels: 2000}, Orders: orders{count: -1}, Clients: goOnly,
+		{Name: "null/size/2000-channels-with-a-range", Job: Job{Kind: "ranges", Channels: 2000, AtOnce: true}, Orders: orders{count: -1}, Clients: goOnly,
 			Targets: []Target{{memoryOf, amqp091, 0.5, atMost}, {goroutines, amqp091, 1, atMost}}},
 		{Name: "null/open/500-connections", Job: Job{Kind: "connections", Connections: 500}, Clients: goAndRaw},
 		{Name: "null/open/2000-channels-in-a-row", Job: Job{Kind: "channels", Channels: 2000}, Clients: goAndRaw},

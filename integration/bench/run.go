@@ -18,15 +18,16 @@ import (
 
 // runner does the modes, each with all clients in turn.
 type runner struct {
-	rounds   int
-	seconds  float64 // of a measurement
-	quick    bool
-	profiles string // directory; "": none
-	clients  []string
-	null     *nullBroker
-	rabbit   *rabbitBroker // nil: not installed
-	scratch  string        // directory
-	cProgram string        // "": not built
+	rounds  int
+	seconds float64 // of a measurement
+	quick   bool
+	// Directories for profiles of our client; "": none.
+	cpuProfiles, memProfiles string
+	clients                  []string
+	null                     *nullBroker
+	rabbit                   *rabbitBroker // nil: not installed
+	scratch                  string        // directory
+	cProgram                 string        // "": not built
 }
 
 // open starts the brokers that the modes need, and builds what can be built.
@@ -36,8 +37,11 @@ func (r *runner) open(ctx context.Context, modes []Mode) (err error) {
 			r.close()
 		}
 	}()
-	if r.profiles != "" {
-		if err := os.MkdirAll(r.profiles, 0o755); err != nil {
+	for _, dir := range []string{r.cpuProfiles, r.memProfiles} {
+		if dir == "" {
+			continue
+		}
+		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
 	}
@@ -144,8 +148,9 @@ func (r *runner) do(ctx context.Context, mode Mode) (m *Measured, err error) {
 func (r *runner) once(ctx context.Context, mode Mode, client string, seconds float64) (res Result, err error) {
 	j := mode.Job
 	j.Client, j.Seconds, j.Queue = client, seconds, "bench"
-	if r.profiles != "" && client == leveret {
-		j.Profile = filepath.Join(r.profiles, strings.ReplaceAll(mode.Name, "/", "_")+".prof")
+	if client == leveret {
+		j.CPUProfile = profile(r.cpuProfiles, mode.Name, "cpu")
+		j.MemProfile = profile(r.memProfiles, mode.Name, "mem")
 	}
 	if mode.Rabbit {
 		prefill := mode.Prefill
@@ -183,6 +188,14 @@ func (r *runner) once(ctx context.Context, mode Mode, client string, seconds flo
 		return res, errors.New("nothing was measured")
 	}
 	return res, nil
+}
+
+// profile names a mode's profile.
+func profile(dir, mode, kind string) string {
+	if dir == "" {
+		return ""
+	}
+	return filepath.Join(dir, strings.ReplaceAll(mode, "/", "_")+"."+kind+".prof")
 }
 
 // jobLimit is far more than any job takes: one that takes it hangs.
