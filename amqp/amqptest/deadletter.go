@@ -60,9 +60,9 @@ func (letter *deadLetter) message(now time.Time) (*message, error) {
 	if headers == nil {
 		headers = wire.Table{}
 	}
-	m := &message{exchange: *q.settings.deadExchange, key: old.key, keys: old.keys, body: old.body}
+	m := &message{exchange: *q.settings.deadExchange, key: old.key, keys: old.keys, hidden: old.hidden, body: old.body}
 	if q.settings.deadKey != nil {
-		m.key, m.keys = *q.settings.deadKey, nil
+		m.key, m.keys, m.hidden = *q.settings.deadKey, nil, 0
 		delete(headers, "CC")
 	}
 	deaths, _ := headers["x-death"].([]any)
@@ -93,7 +93,7 @@ func (letter *deadLetter) history(deaths []any, expiration string, now time.Time
 		return slices.Insert(rest, 0, any(event))
 	}
 	keys := []any{old.key}
-	for _, key := range old.keys {
+	for _, key := range old.keys[:len(old.keys)-old.hidden] {
 		keys = append(keys, key)
 	}
 	event["count"], event["reason"], event["queue"] = int64(1), letter.reason, q.name

@@ -75,6 +75,12 @@ func equalValues(a, b any) bool {
 		y, ok := asInt(b)
 		return ok && x == y
 	}
+	if x, ok := a.([]byte); ok {
+		a = string(x) // both are bytes to RabbitMQ
+	}
+	if y, ok := b.([]byte); ok {
+		b = string(y)
+	}
 	if x, ok := a.(time.Time); ok {
 		y, ok := b.(time.Time)
 		return ok && x.Equal(y)

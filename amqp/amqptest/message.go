@@ -9,7 +9,8 @@ import (
 // A message is what was published. It is never changed once it is routed: queues and consumers share it.
 type message struct {
 	exchange, key string
-	keys          []string // what it is routed by beside key: the CC and BCC headers
+	keys          []string // what it is routed by beside key: the CC headers, and behind them the BCC headers
+	hidden        int      // how many of keys are BCC headers
 	raw           []byte   // property flags and values as they travel
 	body          []byte
 	props         *wire.Properties // raw, decoded when somebody asked

@@ -64,7 +64,7 @@ func (ch *channel) newQueue(name string, m *wire.QueueDeclare) (*queue, *excepti
 		}
 	}
 	q := newQueue(v, name, settings)
-	q.durable, q.autoDelete, q.arguments = m.Durable, m.AutoDelete, m.Arguments
+	q.durable, q.autoDelete, q.arguments = lasting(m), m.AutoDelete, m.Arguments
 	if m.Exclusive {
 		q.owner = ch.conn
 	}
@@ -78,14 +78,25 @@ func (ch *channel) redeclare(q *queue, m *wire.QueueDeclare) *exception {
 		return locked(q)
 	}
 	e := firstOf(
-		sameFlag(who, "durable", m.Durable, q.durable),
+		sameFlag(who, "durable", lasting(m), q.durable),
 		sameFlag(who, "auto_delete", m.AutoDelete, q.autoDelete),
-		sameArguments(who, m.Arguments, q.arguments),
+		sameArguments(who, withoutClassic(m.Arguments), withoutClassic(q.arguments)),
 	)
 	if e == nil {
 		ch.declared(q, m.NoWait)
 	}
 	return e
+}
+
+// lasting tells whether a queue is durable: an exclusive one never is.
+func lasting(m *wire.QueueDeclare) bool { return m.Durable && !m.Exclusive }
+
+// withoutClassic leaves out the queue type that a queue has anyway.
+func withoutClassic(arguments wire.Table) wire.Table {
+	if arguments["x-queue-type"] == "classic" {
+		return cloneWithout(arguments, "x-queue-type")
+	}
+	return arguments
 }
 
 func (ch *channel) declared(q *queue, noWait bool) {

@@ -199,6 +199,9 @@ func TestWhatIsNoError(t *testing.T) {
 		{&wire.ExchangeDeclare{Exchange: "amq.direct", Passive: true}, &wire.ExchangeDeclareOk{}},
 		{&wire.QueueDeclare{Queue: "a\r\nb", Arguments: wire.Table{"x-mine": true}}, &wire.QueueDeclareOk{Queue: "ab"}},
 		{&wire.QueueDeclare{Queue: "ab", Passive: true, Durable: true}, &wire.QueueDeclareOk{Queue: "ab"}},
+		{&wire.QueueDeclare{Queue: "ab", Arguments: wire.Table{"x-mine": true, "x-queue-type": "classic"}}, &wire.QueueDeclareOk{Queue: "ab"}},
+		{&wire.QueueDeclare{Queue: "own", Exclusive: true}, &wire.QueueDeclareOk{Queue: "own"}},
+		{&wire.QueueDeclare{Queue: "own", Exclusive: true, Durable: true}, &wire.QueueDeclareOk{Queue: "own"}}, // it can't last
 		{&wire.ChannelFlow{Active: true}, &wire.ChannelFlowOk{Active: true}},
 	} {
 		assert.Equal(t, tt.answer, c.call(tt.method))

@@ -72,6 +72,7 @@ func (b *Broker) routeDefault(v *vhost, m *message) {
 func senderSelected(m *message) (*message, *exception) {
 	headers := m.properties().Headers
 	var keys []string
+	hidden := 0
 	for _, name := range []string{"CC", "BCC"} {
 		value, ok := headers[name]
 		if !ok {
@@ -84,6 +85,9 @@ func senderSelected(m *message) (*message, *exception) {
 		for _, item := range list {
 			if key, ok := item.(string); ok {
 				keys = append(keys, key)
+				if name == "BCC" {
+					hidden++
+				}
 			}
 		}
 	}
@@ -96,6 +100,6 @@ func senderSelected(m *message) (*message, *exception) {
 		}
 		m = changed
 	}
-	m.keys = slices.Clip(keys)
+	m.keys, m.hidden = slices.Clip(keys), hidden
 	return m, nil
 }

@@ -69,6 +69,9 @@ func TestHeaders(t *testing.T) {
 		{wire.Table{"x-match": "all", "a": int32(1)}, wire.Table{"a": "1"}, false},
 		{wire.Table{"x-match": "any", "a": int32(1), "b": int32(2)}, wire.Table{"b": int32(2)}, true},
 		{wire.Table{"x-match": "any", "a": int32(1)}, wire.Table{"a": int32(2)}, false},
+		{wire.Table{"x-match": "all", "a": []byte("x")}, wire.Table{"a": "x"}, true},
+		{wire.Table{"x-match": "all", "a": true}, wire.Table{"a": int32(1)}, false},
+		{wire.Table{"x-match": "all", "a": wire.Table{"x": int32(1)}}, wire.Table{"a": wire.Table{"x": int32(1)}}, true},
 		{wire.Table{"x-match": "all"}, nil, true},
 		{wire.Table{"x-match": "any"}, wire.Table{"a": int32(1)}, false},
 		{wire.Table{"a": nil}, wire.Table{"a": int32(5)}, true},
@@ -196,4 +199,20 @@ func TestDirectReplyTo(t *testing.T) {
 	answerer.refused(404, "NOT_FOUND - no queue '"+address+"' in vhost '/'")
 	answerer.publishOn(1, wire.BasicPublish{RoutingKey: address, Mandatory: true}, nil, "too late")
 	expect[*wire.BasicReturn](answerer)
+}
+
+// TestHiddenKeys sees to it that the keys of a BCC header route a dead letter, too, and don't show in its history.
+func TestHiddenKeys(t *testing.T) {
+	c := dial(t, memoryBroker(t))
+	c.exchange("dlx", "direct", nil)
+	c.declare("hidden", nil)
+	c.bind("hidden", "dlx", "bcc", nil)
+	c.declare("q", wire.Table{"x-dead-letter-exchange": "dlx"})
+	c.publishTo("", "q", wire.Table{"CC": []any{"cc"}, "BCC": []any{"bcc"}})
+	c.hold(1)
+	c.send(1, &wire.BasicReject{DeliveryTag: 1})
+	r := c.get("hidden")
+	require.NotNil(t, r)
+	assert.Equal(t, []any{"q", "cc"}, r.props.Headers["x-death"].([]any)[0].(wire.Table)["routing-keys"])
+	assert.NotContains(t, r.props.Headers, "BCC")
 }
