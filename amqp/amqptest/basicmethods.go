@@ -128,12 +128,13 @@ func (ch *channel) qos(m *wire.BasicQos) *exception {
 	if m.PrefetchSize != 0 {
 		return fail(notImplemented, "prefetch_size!=0 (%d)", m.PrefetchSize)
 	}
-	if !m.Global {
+	switch {
+	case !m.Global:
 		// RabbitMQ takes this for the end of the channel's common limit, too.
 		ch.prefetch, ch.limit = int(m.PrefetchCount), 0
-	} else if ch.conn.broker.cfg.version.deniesGlobalQos {
+	case ch.conn.broker.cfg.version.deniesGlobalQos:
 		return fail(internalError, "Feature `global_qos` is deprecated. By default, this feature is not permitted anymore.")
-	} else {
+	default:
 		ch.limit = int(m.PrefetchCount)
 	}
 	ch.send(&wire.BasicQosOk{})

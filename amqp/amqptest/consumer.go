@@ -1,6 +1,7 @@
 package amqptest
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -103,7 +104,7 @@ type consumerGroup struct {
 
 func (g *consumerGroups) find(priority int64) (int, bool) {
 	return slices.BinarySearchFunc(g.groups, priority, func(group consumerGroup, priority int64) int {
-		return int(min(1, max(-1, priority-group.priority)))
+		return cmp.Compare(priority, group.priority)
 	})
 }
 

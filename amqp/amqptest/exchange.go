@@ -1,6 +1,7 @@
 package amqptest
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -120,7 +121,7 @@ func sortedBindings(set map[*binding]struct{}) []*binding {
 		if a.source != b.source {
 			return strings.Compare(a.source.name, b.source.name)
 		}
-		return int(a.order) - int(b.order)
+		return cmp.Compare(a.order, b.order)
 	})
 	return list
 }

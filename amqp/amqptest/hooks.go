@@ -13,8 +13,10 @@ import (
 type Direction int
 
 const (
-	ToBroker Direction = iota // a client sent it
-	ToClient                  // the broker is about to send it
+	// ToBroker is the direction of what a client sent.
+	ToBroker Direction = iota
+	// ToClient is the direction of what the broker is about to send.
+	ToClient
 )
 
 // An Event is a method on its way, as a hook sees it.

@@ -53,8 +53,7 @@ func TestRejectPublishDLX(t *testing.T) {
 }
 
 func TestLimitsCountWhatIsReady(t *testing.T) {
-	b, c := memoryBroker(t), (*testClient)(nil)
-	c = dial(t, b)
+	c := dial(t, memoryBroker(t))
 	c.declare("q", wire.Table{"x-max-length": int32(2)})
 	for _, body := range []string{"a", "b"} {
 		c.publish("q", body)

@@ -1,6 +1,7 @@
 package amqptest
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -47,7 +48,7 @@ func (c *memConn) Write(p []byte) (int, error) {
 
 // opError dresses an error as package net does; io.EOF goes bare there, too.
 func (c *memConn) opError(op string, err error) error {
-	if err == nil || err == io.EOF {
+	if err == nil || errors.Is(err, io.EOF) {
 		return err
 	}
 	return &net.OpError{Op: op, Net: "memory", Source: c.local, Addr: c.remote, Err: err}
@@ -159,7 +160,7 @@ func (s *memStream) closeWriter(err error) {
 		return
 	}
 	s.readErr = err
-	if err != io.EOF {
+	if !errors.Is(err, io.EOF) {
 		s.buf, s.start = nil, 0
 	}
 	s.writeBy.stop()

@@ -3,6 +3,7 @@ package amqptest
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -126,20 +127,26 @@ func readQueueArgument(s *queueSettings, known queueArgument, arg string, value 
 func unacceptable(v any) string { return fmt.Sprintf("{unacceptable_type,%s}", typeName(v)) }
 
 func readCount(v any, into *int) string {
+	n, refusal := readNatural(v)
+	if refusal == "" {
+		*into = int(min(n, math.MaxInt))
+	}
+	return refusal
+}
+
+func readNatural(v any) (n int64, refusal string) {
 	n, ok := asInt(v)
 	switch {
 	case !ok:
-		return fmt.Sprintf("\"expected integer, got %s\"", typeName(v))
+		return 0, fmt.Sprintf("\"expected integer, got %s\"", typeName(v))
 	case n < 0:
-		return fmt.Sprintf("{value_negative,%d}", n)
+		return 0, fmt.Sprintf("{value_negative,%d}", n)
 	}
-	*into = int(n)
-	return ""
+	return n, ""
 }
 
 func readMilliseconds(v any, zero bool, into *time.Duration) string {
-	var ms int
-	refusal := readCount(v, &ms)
+	ms, refusal := readNatural(v)
 	switch {
 	case refusal != "":
 		return refusal

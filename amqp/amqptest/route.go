@@ -12,17 +12,18 @@ func (b *Broker) route(x *exchange, m *message) []*queue {
 		b.routeDefault(x.vhost, m)
 		return b.routed
 	}
-	work := append(b.work[:0], x)
+	b.work = append(b.work[:0], x)
 	x.mark = b.routing
-	for len(work) > 0 {
-		x, work = work[len(work)-1], work[:len(work)-1]
+	for len(b.work) > 0 {
+		x = b.work[len(b.work)-1]
+		b.work = b.work[:len(b.work)-1]
 		matched := false
 		found := func(bound *binding) {
 			matched = true
 			switch {
 			case bound.queue == nil && bound.exchange.mark != b.routing:
 				bound.exchange.mark = b.routing
-				work = append(work, bound.exchange)
+				b.work = append(b.work, bound.exchange)
 			case bound.queue != nil:
 				b.reach(bound.queue)
 			}
@@ -40,11 +41,10 @@ func (b *Broker) route(x *exchange, m *message) []*queue {
 		if !matched && x.alternate != nil {
 			if other := x.vhost.exchanges[*x.alternate]; other != nil && other.mark != b.routing {
 				other.mark = b.routing
-				work = append(work, other)
+				b.work = append(b.work, other)
 			}
 		}
 	}
-	b.work = work
 	return b.routed
 }
 

@@ -1,6 +1,7 @@
 package amqptest
 
 import (
+	"cmp"
 	"slices"
 	"sort"
 	"time"
@@ -94,5 +95,5 @@ func (ch *channel) restore(back []unacked) {
 	}
 	ch.unacked = slices.DeleteFunc(ch.unacked, func(u unacked) bool { return u.settled })
 	ch.oldest = 0
-	slices.SortFunc(ch.unacked, func(a, b unacked) int { return int(a.tag) - int(b.tag) })
+	slices.SortFunc(ch.unacked, func(a, b unacked) int { return cmp.Compare(a.tag, b.tag) })
 }

@@ -1,6 +1,9 @@
 package amqptest
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // keepBuffer is the largest buffer that a connection holds on to between writes.
 const keepBuffer = 1 << 20
@@ -73,6 +76,6 @@ func (c *conn) sortedChannels() []*channel {
 	for _, ch := range c.channels {
 		list = append(list, ch)
 	}
-	slices.SortFunc(list, func(a, b *channel) int { return int(a.id) - int(b.id) })
+	slices.SortFunc(list, func(a, b *channel) int { return cmp.Compare(a.id, b.id) })
 	return list
 }
