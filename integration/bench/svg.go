@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"html"
 	"math"
 	"os"
 	"strings"
@@ -73,7 +74,7 @@ func writeSVG(file string, rows []Row) error {
 	y := chartTop
 	for _, g := range groups {
 		middle := y + len(g.Medians)*barHeight/2 + 4
-		fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="end">%s</text>`+"\n", labelWidth-10, middle, g.Mode)
+		fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="end">%s</text>`+"\n", labelWidth-10, middle, html.EscapeString(g.Mode))
 		for _, bar := range bars {
 			v, ok := g.Medians[bar.client]
 			if !ok {
