@@ -147,6 +147,7 @@ func TestConnectionTuning(t *testing.T) {
 }
 
 func TestConnectionSurvivesOnHeartbeatsAlone(t *testing.T) {
+	t.Parallel() // it takes long and does little
 	eachBroker(t, func(t *testing.T, b broker) {
 		cfg := b.config(t)
 		cfg.Heartbeat = time.Second

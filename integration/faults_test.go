@@ -137,6 +137,7 @@ func TestFaultInTheHandshake(t *testing.T) {
 // A peer that is silent from the first moment on is noticed by its missing
 // heartbeats.
 func TestFaultSilentPeer(t *testing.T) {
+	t.Parallel() // it takes long and does little
 	throughProxy(t, func(t *testing.T, b broker, p *proxy.Proxy, cfg amqp.Config) {
 		cfg.Heartbeat = time.Second
 		cfg.CloseTimeout = 100 * time.Millisecond

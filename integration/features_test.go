@@ -209,28 +209,6 @@ func TestBCCAndCC(t *testing.T) {
 	})
 }
 
-// The message outlives what was closed behind it.
-func TestPersistentMessagesSurviveARestart(t *testing.T) {
-	privately(t, func(t *testing.T, b broker) {
-		b.channel(t, func(ctx context.Context, ch *amqp.Channel) {
-			require.NoError(t, ch.Confirm(ctx))
-			for _, q := range []amqp.Queue{{Name: "durable", Durable: true}, {Name: "transient"}} {
-				_, err := ch.QueueDeclare(ctx, q)
-				require.NoError(t, err)
-			}
-			for _, mode := range []uint8{amqp.Persistent, amqp.Transient} {
-				require.NoError(t, ch.Publish(ctx, "", "durable", amqp.Message{Properties: amqp.Properties{DeliveryMode: mode}}))
-			}
-		})
-		require.NoError(t, b.node.Restart(soon(t)))
-		b.connection(t, func(ctx context.Context, conn *amqp.Conn) {
-			requireCount(t, ctx, conn, "durable", 1)
-			_, err := conn.QueueStatus(ctx, "transient")
-			require.ErrorIs(t, err, amqp.NotFound)
-		})
-	})
-}
-
 // A quorum queue and a stream are consumed like any other queue.
 func TestReplicatedQueues(t *testing.T) {
 	onRabbitMQ(t, func(t *testing.T, b broker) {

@@ -19,6 +19,10 @@ func (n *Node) Ctl(ctx context.Context, args ...string) (string, error) {
 // is sent away with a 320. It is the fastest way to make clients reconnect.
 func (n *Node) Drain(ctx context.Context) error {
 	_, err := n.tool(ctx, "rabbitmq-upgrade", "drain")
+	if err != nil && strings.Contains(err.Error(), "{:normal,") {
+		// A client that was quick to go stops the tool half-way.
+		_, err = n.tool(ctx, "rabbitmq-upgrade", "drain")
+	}
 	return err
 }
 
