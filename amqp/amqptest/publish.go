@@ -55,6 +55,9 @@ func (ch *channel) publish(p publication) *exception {
 	ok := ch.distribute(m, queues, p.mandatory)
 	if ch.confirms.on {
 		ch.confirms.add(ch.confirms.sequence, ok)
+		if p.mandatory && len(queues) == 0 {
+			ch.flushConfirms() // RabbitMQ confirms a returned message at once
+		}
 	}
 	return nil
 }

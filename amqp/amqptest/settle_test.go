@@ -227,6 +227,24 @@ func TestMandatory(t *testing.T) {
 	assert.Equal(t, &wire.BasicAck{DeliveryTag: 1}, expect[*wire.BasicAck](c))
 }
 
+// TestReturnsAndConfirmsInOneWrite has the order that RabbitMQ was seen to keep: each return, and right behind it its confirm.
+func TestReturnsAndConfirmsInOneWrite(t *testing.T) {
+	c := dial(t, memoryBroker(t))
+	c.declare("q", nil)
+	c.call(&wire.ConfirmSelect{})
+	var batch []byte
+	for _, key := range []string{"q", "q", "nowhere", "nowhere", "q"} {
+		batch = wire.AppendPublish(batch, 1, "", key, true, false)
+		batch, _ = wire.AppendContentHeader(batch, 1, 0, nil)
+	}
+	c.write(batch)
+	expect[*wire.BasicReturn](c)
+	assert.Equal(t, &wire.BasicAck{DeliveryTag: 3, Multiple: true}, expect[*wire.BasicAck](c))
+	expect[*wire.BasicReturn](c)
+	assert.Equal(t, &wire.BasicAck{DeliveryTag: 4}, expect[*wire.BasicAck](c))
+	assert.Equal(t, &wire.BasicAck{DeliveryTag: 5}, expect[*wire.BasicAck](c))
+}
+
 func TestTransactions(t *testing.T) {
 	b, c := filled(t, 2)
 	c.call(&wire.TxSelect{})
