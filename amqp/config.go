@@ -183,7 +183,7 @@ func (c Config) String() string {
 		scheme = "amqps"
 	}
 	c = c.withDefaults()
-	return fmt.Sprintf("%s://%s@%s/%s", scheme, url.QueryEscape(c.Login),
+	return fmt.Sprintf("%s://%s@%s/%s", scheme, url.User(c.Login),
 		net.JoinHostPort(c.Host, strconv.Itoa(c.Port)), url.PathEscape(c.VirtualHost))
 }
 

@@ -29,5 +29,9 @@ type Decimal = wire.Decimal
 // https://www.rabbitmq.com/docs/ttl#per-message-ttl-in-publishers
 func TTL(d time.Duration) string {
 	d = max(d, 0)
-	return strconv.FormatInt(int64((d+time.Millisecond-1)/time.Millisecond), 10)
+	ms := d / time.Millisecond
+	if d%time.Millisecond > 0 {
+		ms++
+	}
+	return strconv.FormatInt(int64(ms), 10)
 }

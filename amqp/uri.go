@@ -55,8 +55,12 @@ func parseURI(cfg *Config, uri string) error {
 	}
 	rest, query, _ := strings.Cut(rest, "?")
 	authority, vhost, _ := strings.Cut(rest, "/")
+	if !strings.Contains(authority, "@") && (strings.Contains(vhost, "@") || strings.Contains(query, "@")) {
+		// Most likely the rest of a password, which must not be shown.
+		return errors.New("an @ behind the host is written %40; a / in a password is written %2F, and a ? %3F")
+	}
 	if strings.Contains(vhost, "/") {
-		return errors.New("a / in the virtual host is written %2F")
+		return errors.New("a / in the virtual host, or in a password, is written %2F")
 	}
 	var err error
 	if cfg.VirtualHost, err = unescape("virtual host", vhost); err != nil {
