@@ -24,6 +24,7 @@ func (c *Consumer) Batches(size int, wait time.Duration) iter.Seq[*Batch] {
 		size = min(size, c.limit)
 	}
 	return func(yield func(*Batch) bool) {
+		c.stopIfCancelled()
 		for items := range xiter.Batches(&c.stream, size, wait) {
 			if b := c.batchOf(items); b.Len() > 0 && !yield(b) {
 				return

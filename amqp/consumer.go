@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 
 	"github.com/leveret-mq/leveret/amqp/internal/wire"
@@ -58,6 +59,13 @@ type Consumer struct {
 	handle atomic.Pointer[scope.Handle] // nil until its scope is open
 	stream xiter.Stream[*delivery]
 
+	// kept are deliveries that came when no range took them any more, and
+	// before the broker was asked to send no more: given back at once, they
+	// would come again at once.
+	mu      sync.Mutex
+	kept    []*delivery
+	leaving bool // what comes now is given back at once
+
 	buffered  atomic.Int64 // bytes that no range has taken over
 	cancelled atomic.Bool  // by the broker
 	told      atomic.Bool  // Err has said so
@@ -93,6 +101,7 @@ func (c *Consumer) Tag() string { return c.tag }
 // messages.
 func (c *Consumer) Messages() iter.Seq2[[]byte, *Envelope] {
 	return func(yield func([]byte, *Envelope) bool) {
+		c.stopIfCancelled()
 		for d := range c.stream.All() {
 			if d.DeliveryTag <= c.ch.voided.Load() {
 				continue // basic.recover took it back
@@ -254,20 +263,32 @@ func (c *Consumer) close() (err error) {
 	ch := c.ch
 	c.stream.Stop(errConsumerScopeEnded)
 	c.unwanted.Store(true)
-	if !c.cancelled.Load() {
-		err = ch.conn.polite("basic.cancel-ok", func(ctx context.Context) error {
-			// A failure is the channel's, and told by it.
-			ch.farewell(ctx, &wire.BasicCancel{ConsumerTag: c.tag}, wire.BasicCancelOkID, false)
-			return nil
-		})
+	if c.cancelled.Load() {
+		ch.discharge(c)
+	} else {
+		err = ch.conn.polite("basic.cancel-ok", c.cancel)
 	}
-	ch.discharge(c)
+	c.leave()
 	if !c.noAck {
-		for _, d := range c.stream.Drain() {
+		for _, d := range append(c.stream.Drain(), c.kept...) {
 			ch.giveBack(d)
 		}
 	}
 	return err
+}
+
+// cancel asks the broker to send no more. The consumer stays enlisted until the
+// broker has answered, however late that is. A failure is the channel's, and told
+// by it.
+func (c *Consumer) cancel(ctx context.Context) error {
+	m := &wire.BasicCancel{ConsumerTag: c.tag}
+	p := newCall(m, wire.BasicCancelOkID)
+	p.farewell = true
+	p.late = func(wire.Method, *delivery) { c.ch.discharge(c) }
+	if c.ch.start(ctx, outgoing{method: m, call: p, sent: c.leave}) == nil && c.ch.wait(ctx, p) == nil {
+		c.ch.discharge(c)
+	}
+	return nil
 }
 
 var errConsumerScopeEnded = fmt.Errorf("the consumer's scope has ended")

@@ -95,10 +95,13 @@ func (c *Consumer) handOver() (full bool, err error) {
 		}
 		c.buffered.Add(bytes)
 	}
-	pushed := c.stream.Push(c.batch...)
-	if !pushed && !c.noAck {
+	taken := c.stream.Push(c.batch...)
+	if !taken && !c.noAck {
+		taken = c.keep()
 		for _, d := range c.batch {
-			c.ch.postGiveBack(d)
+			if !taken {
+				c.ch.postGiveBack(d)
+			}
 		}
 	}
 	c.ch.conn.stats.delivered.Add(uint64(len(c.batch)))
@@ -113,7 +116,26 @@ func (c *Consumer) handOver() (full bool, err error) {
 			return false, protocolError("the broker sent consumer %q %d messages ahead, beyond its prefetch of %d", c.tag, n, c.limit)
 		}
 	}
-	return pushed && c.full(), nil
+	return taken && c.full(), nil
+}
+
+// keep puts the batch aside for the end of the consumer. It reports false when
+// that has come.
+func (c *Consumer) keep() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.leaving {
+		return false
+	}
+	c.kept = append(c.kept, c.batch...)
+	return true
+}
+
+// leave says that the broker has been asked to send no more.
+func (c *Consumer) leave() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.leaving = true
 }
 
 // envelopeSize is what a delivery takes beside its body, about.
@@ -164,6 +186,7 @@ func (ch *Channel) onCancel(m *wire.BasicCancel) error {
 func (c *Consumer) postCancel() {
 	c.unwanted.Store(true)
 	c.stream.Stop(errConsumerScopeEnded)
+	c.leave()
 	ch := c.ch
 	p := newCall(&wire.BasicCancel{}, wire.BasicCancelOkID)
 	p.abandoned = true
