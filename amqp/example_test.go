@@ -68,6 +68,9 @@ func onBroker(example func(ctx context.Context, cfg amqp.Config, broker *amqptes
 	}
 }
 
+// quiet is for examples of what the client warns of.
+var quiet = slog.New(slog.DiscardHandler)
+
 // onConn runs an example on a connection.
 func onConn(example func(ctx context.Context, conn *amqp.Conn) error) {
 	onBroker(func(ctx context.Context, cfg amqp.Config, _ *amqptest.Broker) error {
