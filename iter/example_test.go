@@ -150,3 +150,32 @@ func ExampleMerge() {
 	}
 	// Output: a 1 b 2 3
 }
+
+func ExampleNewStream() {
+	s := iter.NewStream[string]()
+	fmt.Println(s.Push("tea"), s.Len())
+	// Output: true 1
+}
+
+// Len is for a producer with a bound.
+func ExampleStream_Len() {
+	s := iter.NewStream[string]()
+	for s.Len() < 3 {
+		s.Push("tea")
+	}
+	for range s.All() {
+		break
+	}
+	fmt.Println(s.Len())
+	// Output: 2
+}
+
+func ExampleStream_Err() {
+	s := iter.NewStream[string]()
+	fmt.Println(s.Err())
+	s.End(errors.New("the kitchen has closed"))
+	fmt.Println(s.Err())
+	// Output:
+	// <nil>
+	// the kitchen has closed
+}

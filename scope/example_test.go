@@ -137,3 +137,35 @@ func ExampleOpen() {
 	fmt.Println(err)
 	// Output: unplugged
 }
+
+// A failure of the body's own is told beside the interruption, which the owner of the scope reports as it sees fit.
+func ExampleHandle_Run() {
+	h := scope.Open(context.Background(), nil)
+	err, echoed := h.Run(func() error { return errors.New("out of paper") })
+	fmt.Println(err, echoed)
+	// Output: out of paper false
+}
+
+func ExampleHandle_Interrupt() {
+	h := scope.Open(context.Background(), nil)
+	err, echoed := h.Run(func() error {
+		h.Interrupt(errors.New("unplugged"))
+		<-h.Scope().Context().Done()
+		return h.Scope().Context().Err() // cut short, and says no more than that
+	})
+	fmt.Println(err, echoed)
+	// Output: <nil> true
+}
+
+func ExampleHandle_Scope() {
+	h := scope.Open(context.Background(), nil)
+	h.Scope().Go(func(context.Context) error { // before the body, even
+		fmt.Println("a task")
+		return nil
+	})
+	err, _ := h.Run(func() error { return nil })
+	fmt.Println(err)
+	// Output:
+	// a task
+	// <nil>
+}
