@@ -6,9 +6,15 @@ type Version int
 const (
 	// V310 is RabbitMQ 3.10, the default.
 	V310 Version = iota
-	// V43 is RabbitMQ 4.3: no global qos and no transient queues that are not exclusive (541), a client's frame_max is at
-	// least 8192, quorum queues have a delivery limit of 20 that basic.nack does not count towards, a delivery that is not
-	// settled in time cancels the consumer, and only quorum queues time out.
+	// V43 is RabbitMQ 4.3, where it differs:
+	//   - global qos, and queues that are neither durable nor exclusive, are refused with 541;
+	//   - a client's frame_max is at least 8192, and a message has at most 16 MiB;
+	//   - quorum queues have a delivery limit of 20, which basic.nack and basic.recover don't count towards;
+	//   - only quorum queues time out, after x-consumer-timeout of the consumer or the queue, and that cancels the consumer
+	//     of a client that presented consumer_cancel_notify; the broker takes its basic.cancel-ok (accept_consumer_cancel_ok);
+	//   - a passive declaration needs the right to configure, a queue with a single active consumer has no basic.get, and
+	//     x-queue-mode and x-queue-master-locator are gone;
+	//   - a mandatory direct reply that arrives counts as routed.
 	V43
 )
 
