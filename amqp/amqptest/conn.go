@@ -39,6 +39,7 @@ type conn struct {
 	confirming       []*channel // have confirms to flush; the reader alone adds
 
 	out       []byte // waits for the writer
+	late      []byte // the same, but hooks have seen it
 	spare     []byte // the writer's last buffer
 	inflight  int    // bytes that the writer is writing
 	crowded   bool   // a delivery was held back because out is full

@@ -14,6 +14,9 @@ import (
 // Field returns an argument of the method by its name in the protocol, like "routing-key" or "delivery-tag", and nil
 // when the method has none of that name. Tables are map[string]any.
 func (e *Event) Field(name string) any {
+	if e.method == nil {
+		return nil
+	}
 	v := reflect.ValueOf(e.method).Elem()
 	for i := range v.NumField() {
 		if fieldName(v.Type().Field(i).Name) == name {

@@ -13,7 +13,7 @@ type ConnFaults struct {
 	ReadChunk     int   // the most bytes that one Read returns: 1 splits at every byte; zero: no limit
 	WriteChunk    int   // the most bytes that reach the connection below in one Write; zero: no limit
 	CutAfterRead  int64 // the connection is reset once this many bytes were read; zero: never
-	CutAfterWrite int64 // the connection is reset once this many bytes were written, in the middle of a Write maybe; zero: never
+	CutAfterWrite int64 // once this many bytes were written, maybe in the middle of a Write, the peer sees the end, and Write ECONNRESET; zero: never
 }
 
 // A FaultyConn is a net.Conn with faults: use it in a client's Dial, around a connection of the broker's Dial or any other.
@@ -97,7 +97,7 @@ func (c *FaultyConn) Write(p []byte) (written int, err error) {
 			piece = piece[:left]
 		}
 		if ends && left == 0 {
-			c.Cut()
+			_ = c.Close() // not a reset, which could overtake the bytes
 			return written, c.reset("write")
 		}
 		n, err := c.Conn.Write(piece)

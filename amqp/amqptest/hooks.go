@@ -22,7 +22,7 @@ const (
 // An Event is a method on its way, as a hook sees it.
 type Event struct {
 	Direction  Direction
-	Method     string   // "basic.publish"
+	Method     string   // "basic.publish"; a heartbeat frame is "heartbeat"
 	Channel    uint16   // 0 is the connection itself
 	Connection string   // the client's connection_name, or the addresses
 	VHost      string   // empty before connection.open
@@ -32,11 +32,12 @@ type Event struct {
 	method wire.Method
 }
 
-// An Action is a hook's decision about a method. Make one with Pass, Drop, Delay, CloseChannel, CloseConnection, Sever,
-// Reply or Cut.
+// An Action is a hook's decision about a method. Make one with Pass, Drop, Delay, Later, CloseChannel, CloseConnection,
+// Sever, Reply or Cut.
 type Action struct {
 	kind  actionKind
 	delay time.Duration
+	later time.Duration
 	code  uint16
 	text  string
 	raw   []byte
@@ -48,6 +49,7 @@ type actionKind uint8
 const (
 	pass actionKind = iota
 	drop
+	later
 	closeChannel
 	closeConnection
 	sever
@@ -63,6 +65,10 @@ func Drop() Action { return Action{kind: drop} }
 
 // Delay lets the method go its way after a while. What comes behind it on this connection, in this direction, waits, too.
 func Delay(d time.Duration) Action { return Action{delay: d} }
+
+// Later takes the method out and lets it go its way after a while. What comes behind it overtakes it: a confirm that takes its
+// time, say, on a connection that works.
+func Later(d time.Duration) Action { return Action{kind: later, later: d} }
 
 // CloseChannel loses the method and closes its channel with this reply code and text.
 func CloseChannel(code uint16, text string) Action {
@@ -80,7 +86,8 @@ func Sever() Action { return Action{kind: sever} }
 // Reply loses the method and sends these bytes to the client in its place, whatever they are. Frame and MethodFrame make frames.
 func Reply(raw []byte) Action { return Action{kind: reply, raw: raw} }
 
-// Cut sends the first n bytes of the method's frames, those of its message included, and drops the connection.
+// Cut sends the first n bytes of the method's frames, those of its message included, and hangs up: the client gets these
+// bytes and then the end of the stream. With a large n the method arrives, and nothing after it.
 // For a method that a client sent it is Sever.
 func Cut(n int) Action { return Action{kind: cut, bytes: n} }
 
@@ -105,7 +112,7 @@ func (b *Broker) On(method string, decide func(*Event) Action) (remove func()) {
 	h := &hook{method: method, decide: decide}
 	if method == "*" {
 		h.method = ""
-	} else if !methodNames()[method] {
+	} else if method != heartbeat && !methodNames()[method] {
 		panic(fmt.Sprintf("amqptest: there is no method %q", method))
 	}
 	b.lock()
@@ -140,6 +147,9 @@ func (c *conn) decide(hooks []*hook, e *Event) (Action, bool) {
 	}
 	return Action{}, true
 }
+
+// heartbeat is what hooks call a frame of that type, which is no method.
+const heartbeat = "heartbeat"
 
 func wants(hooks []*hook, method string) bool {
 	return slices.ContainsFunc(hooks, func(h *hook) bool { return h.method == "" || h.method == method })
@@ -182,12 +192,14 @@ func (c *conn) pause(d time.Duration) bool {
 // hooked performs a client's request as the hooks decide.
 func (c *conn) hooked(hooks []*hook, req request) {
 	e := &Event{Direction: ToBroker, Channel: req.channel, method: req.method}
-	if req.method == nil {
-		p := req.publication
+	if p := req.publication; p.message != nil {
 		e.method = &wire.BasicPublish{Exchange: p.message.exchange, RoutingKey: p.message.key, Mandatory: p.mandatory, Immediate: p.immediate}
 		e.Message = p.message.export()
 	}
-	e.Method = e.method.ID().String()
+	e.Method = heartbeat
+	if e.method != nil {
+		e.Method = e.method.ID().String()
+	}
 	a, alive := Action{}, true
 	if wants(hooks, e.Method) {
 		a, alive = c.decide(hooks, e)
@@ -198,20 +210,37 @@ func (c *conn) hooked(hooks []*hook, req request) {
 	case !alive || c.dead:
 	case a.kind == pass:
 		c.perform(req)
+	case a.kind == later:
+		c.afterwards(a.later, func() { c.perform(req) })
 	default:
 		c.carryOut(a, e)
 	}
 }
 
+// afterwards does something to the connection later, with the lock held, if there still is one.
+func (c *conn) afterwards(d time.Duration, do func()) {
+	time.AfterFunc(d, func() {
+		c.broker.lock()
+		defer c.broker.unlock()
+		if !c.dead && !c.finishing {
+			do()
+		}
+	})
+}
+
 // carryOut does what a hook decided instead of the method.
 func (c *conn) carryOut(a Action, e *Event) {
+	refusal := &exception{code: a.code, text: a.text}
+	if e.method != nil {
+		refusal.method = e.method.ID()
+	}
 	switch a.kind {
 	case closeChannel:
 		if ch := c.channels[e.Channel]; ch != nil {
-			ch.close(&exception{code: a.code, text: a.text, method: e.method.ID()})
+			ch.close(refusal)
 		}
 	case closeConnection:
-		c.refuse(&exception{code: a.code, text: a.text, method: e.method.ID()})
+		c.refuse(refusal)
 	case sever, cut:
 		c.release()
 		c.drop()
@@ -250,7 +279,16 @@ func (c *conn) filtered(hooks []*hook, batch []byte) error {
 		case a.kind == cut:
 			passed = append(passed, unit[:min(a.bytes, len(unit))]...)
 			_ = write()
+			_ = c.raw.Close() // not a reset, which could overtake the bytes
 			return errClosed
+		case a.kind == later:
+			frames := slices.Clone(unit)
+			c.broker.lock()
+			c.afterwards(a.later, func() {
+				c.late = append(c.late, frames...)
+				c.wake()
+			})
+			c.broker.unlock()
 		default:
 			c.broker.lock()
 			c.carryOut(a, e)
@@ -267,7 +305,11 @@ func outgoing(batch []byte) (unit []byte, e *Event) {
 		return batch, nil
 	}
 	unit = batch[:size]
-	if unit[0] != wire.FrameMethod {
+	switch unit[0] {
+	case wire.FrameHeartbeat:
+		return unit, &Event{Direction: ToClient, Method: heartbeat}
+	case wire.FrameMethod:
+	default:
 		return unit, nil
 	}
 	m, err := wire.DecodeMethod(unit[wire.FrameHeaderSize : size-1])

@@ -142,8 +142,8 @@ func TestHooksOnAnswers(t *testing.T) {
 		c.call(&wire.ConfirmSelect{})
 		c.publish("q", "x")
 		_, err := c.next()
-		require.Error(t, err)
-		assert.LessOrEqual(t, len(c.buf), 5)
+		require.ErrorIs(t, err, io.EOF)
+		assert.Equal(t, []byte{1, 0, 1, 0, 0}, c.buf)
 	})
 	t.Run("sever", func(t *testing.T) {
 		b := memoryBroker(t)
@@ -159,6 +159,63 @@ func TestHooksOnAnswers(t *testing.T) {
 		c.declare("q", nil)
 		c.send(1, &wire.BasicConsume{Queue: "q"})
 		c.refused(404, "NOT_FOUND - gone in the meantime")
+	})
+}
+
+func TestHooksLater(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *Broker, c *testClient) {
+		c.declare("q", nil)
+		c.call(&wire.ConfirmSelect{})
+		start := time.Now()
+		remove := b.On("basic.ack", func(*Event) Action { return Later(time.Second) })
+		c.publish("q", "confirmed late")
+		c.nothing() // and the rest goes on
+		assert.Equal(t, time.Now(), start)
+		assert.Equal(t, &wire.BasicAck{DeliveryTag: 1}, expect[*wire.BasicAck](c))
+		assert.Equal(t, time.Second, time.Since(start))
+		remove()
+		b.On("basic.publish", once(Later(time.Second)))
+		c.publish("q", "first")
+		c.publish("q", "second")
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		var order []string
+		for _, m := range b.Messages("q") {
+			order = append(order, string(m.Body))
+		}
+		assert.Equal(t, []string{"confirmed late", "second", "first"}, order)
+		b.On("queue.declare", always(Later(time.Hour))) // and Close does not wait for it
+		c.send(1, &wire.QueueDeclare{Queue: "other"})
+	})
+}
+
+func TestHooksOnHeartbeats(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *Broker, _ *testClient) {
+		c := dialRaw(t, b)
+		c.login("guest", "guest", "/", 10)
+		var sent, got int
+		b.On("heartbeat", func(e *Event) Action {
+			assert.Nil(t, e.Field("anything"))
+			if e.Direction == ToBroker {
+				got++
+				return Pass()
+			}
+			sent++
+			return Drop()
+		})
+		for range 4 {
+			c.write(wire.AppendHeartbeat(nil))
+			time.Sleep(5 * time.Second)
+		}
+		synctest.Wait()
+		assert.Empty(t, b.Queues())
+		assert.Equal(t, 4, got)
+		assert.GreaterOrEqual(t, sent, 3)
+		_ = c.nc.SetReadDeadline(time.Now())
+		_, _, err := c.frame()
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+		_ = c.nc.Close()
+		synctest.Wait()
 	})
 }
 

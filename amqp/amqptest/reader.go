@@ -7,10 +7,10 @@ import (
 	"github.com/leveret-mq/leveret/amqp/internal/wire"
 )
 
-// A request is what a client wants: a method, or a publication.
+// A request is what a client wants: a method, or a publication, or a heartbeat that wants nothing.
 type request struct {
 	channel     uint16
-	method      wire.Method // nil for a publication
+	method      wire.Method // nil for a publication, and for a heartbeat
 	publication publication
 }
 
@@ -132,7 +132,7 @@ func (c *conn) assemble(f frame) (req request, ok bool, e *exception) {
 		case f.channel != 0:
 			return req, false, fail(unexpectedFrame, "type %d, %s", f.typ, octets(f.payload))
 		}
-		return req, false, nil
+		return req, true, nil // for hooks alone
 	case wire.FrameMethod, wire.FrameContentHeader, wire.FrameBody:
 	default:
 		return req, false, fail(frameError, "type %d, %s: unknown_frame", f.typ, octets(f.payload))
@@ -220,7 +220,9 @@ func closingMethod(f frame) (wire.Method, bool) {
 // perform does what a request asks for.
 func (c *conn) perform(req request) {
 	if req.channel == 0 {
-		c.control(req.method)
+		if req.method != nil {
+			c.control(req.method)
+		}
 		return
 	}
 	ch := c.channels[req.channel]

@@ -13,19 +13,18 @@ func (c *conn) write() {
 	b := c.broker
 	b.mu.Lock()
 	for {
-		for !c.dead && (b.stalled || len(c.out) == 0 && !c.finishing) {
+		for !c.dead && (b.stalled || len(c.out)+len(c.late) == 0 && !c.finishing) {
 			c.wakeup.Wait()
 		}
-		if c.dead || len(c.out) == 0 {
+		if c.dead || len(c.out)+len(c.late) == 0 {
 			break
 		}
-		batch := c.out
-		c.out, c.spare = c.spare[:0], nil
+		batch, late, hooks := c.out, c.late, b.hooks
+		c.out, c.spare, c.late = c.spare[:0], nil, nil
 		c.inflight = len(batch)
-		hooks := b.hooks
 		b.mu.Unlock()
 
-		err := c.transmit(hooks, batch)
+		err := c.transmit(hooks, late, batch)
 		c.writes.Add(1)
 
 		b.lock()
@@ -47,8 +46,13 @@ func (c *conn) write() {
 	}
 }
 
-// transmit writes a batch of frames, through the hooks if there are any.
-func (c *conn) transmit(hooks []*hook, batch []byte) error {
+// transmit writes what hooks have put off, and then a batch of frames, through the hooks if there are any.
+func (c *conn) transmit(hooks []*hook, late, batch []byte) error {
+	if len(late) > 0 {
+		if _, err := c.nc.Write(late); err != nil {
+			return err
+		}
+	}
 	if len(hooks) == 0 {
 		_, err := c.nc.Write(batch)
 		return err
