@@ -156,7 +156,7 @@ func consumeModes() []Mode {
 	return append(all,
 		Mode{Name: "null/consume/16B/10x10", Job: Job{Kind: "consume", Body: 16, NoAck: true, Connections: 10, Channels: 10}, Clients: goAndRaw},
 		Mode{Name: "null/ack/16B/10x10", Job: Job{Kind: "consume", Body: 16, Prefetch: -1, Connections: 10, Channels: 10}, Clients: goAndRaw},
-		Mode{Name: "null/consume/16B/slow", Job: Job{Kind: "consume", Body: 16, NoAck: true, Work: 5 * time.Microsecond}, Clients: goOnly,
+		Mode{Name: "null/consume/16B/slow", Job: Job{Kind: "consume", Body: 16, NoAck: true, Work: 5 * time.Microsecond, Messages: 500_000}, Orders: orders{count: 500_000}, Clients: goOnly,
 			Targets: []Target{{rss, amqp091, 1, atMost}}},
 		Mode{Name: "null/consume/16B/2M-messages", Job: Job{Kind: "consume", Body: 16, NoAck: true, Messages: 2_000_000}, Orders: orders{count: 2_000_000}, Clients: goOnly,
 			Targets: []Target{{collections, amqp091, 0.1, atMost}, {allocated, amqp091, 0.1, atMost}}})
