@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/leveret-mq/leveret/amqp"
+	"github.com/leveret-mq/leveret/integration/rabbit"
 )
 
 func TestLoginMechanisms(t *testing.T) {
@@ -104,5 +105,45 @@ func TestCredentialsThatFail(t *testing.T) {
 		cfg.Credentials = func(context.Context) (string, string, error) { return "", "", locked }
 		err := amqp.WithConnection(soon(t), cfg, func(*amqp.Conn) error { return nil })
 		require.ErrorIs(t, err, locked)
+	})
+}
+
+// What a user may not do costs a channel, and the connection lives.
+func TestPermissions(t *testing.T) {
+	onRabbitMQ(t, func(t *testing.T, b broker) {
+		if b.node.ManagementURL() == "" {
+			t.Skip("SKIPPED: users are made by AMQP_MANAGEMENT_URL")
+		}
+		cfg := b.config(t)
+		cfg.Login, cfg.Password = "user-of-"+b.vhost, "secret"
+		require.NoError(t, b.node.NewUser(t.Context(), cfg.Login, cfg.Password))
+		t.Cleanup(func() { require.NoError(t, b.node.DeleteUser(context.WithoutCancel(t.Context()), cfg.Login)) })
+		ctx := soon(t)
+		err := amqp.WithConnection(ctx, cfg, func(*amqp.Conn) error { return nil })
+		requireException(t, err, amqp.NotAllowed, "access to vhost '"+b.vhost+"' refused for user '"+cfg.Login+"'")
+
+		require.NoError(t, b.node.Permit(ctx, cfg.Login, b.vhost, rabbit.Permissions{Configure: "^mine$", Write: "^mine$", Read: ""}))
+		require.NoError(t, amqp.WithConnection(ctx, cfg, func(conn *amqp.Conn) error {
+			for name, try := range map[string]func(ch *amqp.Channel) error{
+				"configure": func(ch *amqp.Channel) error {
+					_, err := ch.QueueDeclare(ctx, amqp.Queue{Name: "another"})
+					return err
+				},
+				"write": func(ch *amqp.Channel) error {
+					return errors.Join(ch.Confirm(ctx), ch.Publish(ctx, "amq.fanout", "", amqp.Message{}))
+				},
+				"read": func(ch *amqp.Channel) error {
+					_, err := ch.QueueDeclare(ctx, amqp.Queue{Name: "mine"})
+					require.NoError(t, err)
+					_, _, err = ch.Get(ctx, "mine", true)
+					return err
+				},
+			} {
+				require.NoError(t, channelOn(ctx, conn, func(_ context.Context, ch *amqp.Channel) {
+					requireException(t, try(ch), amqp.AccessRefused, "access to ")
+				}), name)
+			}
+			return nil
+		}))
 	})
 }

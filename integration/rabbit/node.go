@@ -121,7 +121,9 @@ func startOnce(ctx context.Context, opts Options, installed installation) (_ *No
 		return nil, err
 	}
 	if opts.TLS {
-		err = n.addUser(ctx, "tlsuser", "")
+		if err = n.NewUser(ctx, "tlsuser", ""); err == nil {
+			err = n.Permit(ctx, "tlsuser", "/", Everything)
+		}
 	}
 	return n, err
 }
