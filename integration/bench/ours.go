@@ -284,15 +284,31 @@ func ourConnections(m *meter) error {
 	})
 }
 
-// ourChannels opens each channel in a task of its own, which is how a program
-// with many of them looks: the next one starts when this one is open, or all
-// start together.
+// ourChannels opens channels in a row, one inside the other, or at once, each in
+// a task of its own.
 func ourChannels(m *meter) error {
-	return ourTasks(m, func(_ context.Context, _ *amqp.Channel, opened func()) error {
-		opened()
-		<-m.done
-		return nil
-	}, m.stop)
+	if m.AtOnce {
+		return ourTasks(m, func(_ context.Context, _ *amqp.Channel, opened func()) error {
+			opened()
+			<-m.done
+			return nil
+		}, m.stop)
+	}
+	ctx := context.Background()
+	cfg, err := ourConfig(m.Job)
+	if err != nil {
+		return err
+	}
+	return amqp.WithConnection(ctx, cfg, func(c *amqp.Conn) error {
+		if err := m.start(); err != nil {
+			return err
+		}
+		return withChannels(ctx, m.Job, []*amqp.Conn{c}, nil, nil, func([][]*amqp.Channel) error {
+			m.total.Add(int64(m.Channels))
+			m.stop()
+			return nil
+		})
+	})
 }
 
 // ourRanges weighs channels with a consumer and a range each.
@@ -321,18 +337,11 @@ func ourTasks(m *meter, task func(context.Context, *amqp.Channel, func()) error,
 			return err
 		}
 		var all sync.WaitGroup
+		all.Add(m.Channels)
 		for range m.Channels {
-			all.Add(1)
-			open := func(ctx context.Context, opened func()) error {
-				return c.WithChannel(ctx, func(ch *amqp.Channel) error { return task(ctx, ch, opened) })
-			}
-			if m.AtOnce {
-				c.Go(func(ctx context.Context) error { return open(ctx, all.Done) })
-			} else if err := c.Start(func(ctx context.Context, started func()) error {
-				return open(ctx, func() { all.Done(); started() })
-			}); err != nil {
-				return err
-			}
+			c.Go(func(ctx context.Context) error {
+				return c.WithChannel(ctx, func(ch *amqp.Channel) error { return task(ctx, ch, all.Done) })
+			})
 		}
 		all.Wait()
 		m.total.Add(int64(m.Channels))
