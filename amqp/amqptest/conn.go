@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -211,4 +212,12 @@ func (c *conn) beat() {
 	}
 	c.lastReads, c.lastWrite = reads, writes
 	c.pulse.set(c.heartbeat / 2)
+}
+
+// connectionName is what the client calls itself, or the addresses.
+func (c *conn) connectionName() string {
+	if name, _ := c.clientProperties["connection_name"].(string); strings.TrimSpace(name) != "" {
+		return name
+	}
+	return c.name
 }
