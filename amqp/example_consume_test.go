@@ -36,6 +36,30 @@ func ExampleChannel_WithConsumer() {
 	// three
 }
 
+// The broker sends no more than the prefetch ahead of what is settled: 256 messages unless said otherwise.
+func ExampleConsume() {
+	onBroker(func(ctx context.Context, cfg amqp.Config, broker *amqptest.Broker) error {
+		return amqp.WithChannel(ctx, cfg, func(ch *amqp.Channel) error {
+			queue, err := ch.QueueDeclare(ctx, amqp.Queue{Exclusive: true})
+			if err != nil {
+				return err
+			}
+			for _, opts := range []amqp.Consume{{Queue: queue.Name}, {Queue: queue.Name, Prefetch: 1}} {
+				if err := ch.WithConsumer(ctx, opts, func(c *amqp.Consumer) error {
+					fmt.Println(broker.Consumers()[0].Prefetch)
+					return nil
+				}); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+	// Output:
+	// 256
+	// 1
+}
+
 // After a break, ranging again goes on with the next message.
 func ExampleConsumer_Messages() {
 	onChannel(jobs, func(ctx context.Context, ch *amqp.Channel) error {

@@ -1,0 +1,66 @@
+package amqp_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/leveret-mq/leveret/amqp"
+)
+
+// Somebody registers for returned messages, or for the broker's alarms, and does not range over them: nothing waits for
+// that, and what is kept is bounded.
+func TestUnreadNotificationsBlockNothing(t *testing.T) {
+	t.Run("returns", func(t *testing.T) {
+		unread(t, 4096, func(w *world, ch *amqp.Channel, _ *amqp.Conn) (count func() int) {
+			returns := ch.Returns()
+			for range 10_000 {
+				require.NoError(w, ch.Publish(ch.Context(), "", "nobody's queue", amqp.Message{Mandatory: true}))
+			}
+			return func() (n int) {
+				for range returns {
+					n++
+				}
+				return n
+			}
+		})
+	})
+	t.Run("alarms", func(t *testing.T) {
+		unread(t, 1024, func(w *world, ch *amqp.Channel, conn *amqp.Conn) (count func() int) {
+			changes := conn.Blocked()
+			for range 600 {
+				w.broker.Block("low on memory")
+				require.NoError(w, ch.Publish(ch.Context(), "amq.fanout", "", amqp.Message{}), "who publishes is told")
+				synctest.Wait()
+				w.broker.Unblock()
+				synctest.Wait()
+			}
+			return func() (n int) {
+				for range changes {
+					n++
+				}
+				return n
+			}
+		})
+	})
+}
+
+// unread lets cause bring notifications, sees that calls go on, and counts what was kept.
+func unread(t *testing.T, kept int, cause func(*world, *amqp.Channel, *amqp.Conn) (count func() int)) {
+	t.Helper()
+	bubble(t, func(w *world) {
+		require.NoError(w, amqp.WithConnection(w.Context(), w.cfg, func(conn *amqp.Conn) error {
+			return conn.WithChannel(conn.Context(), func(ch *amqp.Channel) error {
+				count := cause(w, ch, conn)
+				_, err := ch.QueueDeclare(ch.Context(), amqp.Queue{Exclusive: true})
+				require.NoError(w, err)
+				idle := time.AfterFunc(time.Second, func() { conn.Cancel(nil) })
+				defer idle.Stop()
+				require.Equal(w, kept, count())
+				return nil
+			})
+		}))
+	})
+}
