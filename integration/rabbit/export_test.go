@@ -9,5 +9,5 @@ func (n *Node) Dir() string { return n.dir }
 // FindScripts is the search for the real scripts.
 var FindScripts = findScripts
 
-// Put is one call of the management API.
+// Call is one call of the management API.
 var Call = (*Node).call

@@ -71,7 +71,7 @@ func find() (installation, error) {
 		return installation{}, errors.New("private RabbitMQ nodes need a Unix system")
 	}
 	path := searchPath()
-	scripts, err := findScripts(path)
+	scripts, err := findScripts(scriptDirs, path)
 	if err != nil {
 		return installation{}, err
 	}
@@ -105,13 +105,14 @@ func searchPath() []string {
 }
 
 // findScripts returns the directory of the real scripts, which have
-// rabbitmq-env beside them.
-func findScripts(path []string) (string, error) {
+// rabbitmq-env beside them: one that a pattern of usual matches, or one that
+// path leads to.
+func findScripts(usual, path []string) (string, error) {
 	var dirs []string
 	if home := os.Getenv("RABBITMQ_HOME"); home != "" {
 		dirs = append(dirs, filepath.Join(home, "sbin"))
 	}
-	for _, pattern := range scriptDirs {
+	for _, pattern := range usual {
 		found, _ := filepath.Glob(pattern)
 		dirs = append(dirs, found...)
 	}

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -189,15 +188,22 @@ func TestOpenExternal(t *testing.T) {
 }
 
 func TestFindScriptsPassesWrappersBy(t *testing.T) {
-	real, bin := t.TempDir(), t.TempDir()
-	script := []byte("#!/bin/sh\nexit 1\n")
-	for _, name := range []string{"rabbitmq-server", "rabbitmq-env", "wrapper"} {
-		require.NoError(t, os.WriteFile(filepath.Join(real, name), script, 0o700))
-	}
-	require.NoError(t, os.Symlink(filepath.Join(real, "wrapper"), filepath.Join(bin, "rabbitmq-server")))
-	dir, err := rabbit.FindScripts([]string{bin})
+	t.Setenv("RABBITMQ_HOME", "")
+	scripts, err := filepath.EvalSymlinks(t.TempDir())
 	require.NoError(t, err)
-	if !strings.Contains(dir, "/rabbitmq") { // an installed one comes first
-		assert.Equal(t, real, dir)
+	bin, empty := t.TempDir(), t.TempDir()
+	for _, name := range []string{"rabbitmq-server", "rabbitmq-env", "wrapper"} {
+		require.NoError(t, os.WriteFile(filepath.Join(scripts, name), []byte("#!/bin/sh\nexit 1\n"), 0o700))
 	}
+	require.NoError(t, os.Symlink(filepath.Join(scripts, "wrapper"), filepath.Join(bin, "rabbitmq-server")))
+	for _, c := range []struct{ usual, path []string }{
+		{nil, []string{empty, bin}},
+		{[]string{filepath.Join(filepath.Dir(scripts), "*")}, nil},
+	} {
+		dir, err := rabbit.FindScripts(c.usual, c.path)
+		require.NoError(t, err)
+		assert.Equal(t, scripts, dir)
+	}
+	_, err = rabbit.FindScripts(nil, []string{empty})
+	assert.ErrorContains(t, err, "no RabbitMQ")
 }
