@@ -190,12 +190,15 @@ type tally struct {
 	latencies []time.Duration
 }
 
-const tallyEvery = 64
+const (
+	tallyEvery = 64
+	tallyBody  = 16 << 10 // from here on counting is nothing, and a second has few messages
+)
 
 // more counts a message and tells whether another is wanted.
 func (t *tally) more() bool {
 	t.n++
-	if t.m.Messages > 0 || t.n == tallyEvery {
+	if t.n >= tallyEvery || t.m.Messages > 0 || t.m.Body >= tallyBody {
 		t.flush()
 	}
 	return !t.m.over.Load()
