@@ -230,4 +230,3 @@ func (a *args) octet() uint8     { return a.bytes(1)[0] }
 func (a *args) short() uint16    { return binary.BigEndian.Uint16(a.bytes(2)) }
 func (a *args) long() uint32     { return binary.BigEndian.Uint32(a.bytes(4)) }
 func (a *args) shortStr() string { return string(a.bytes(int(a.octet()))) }
-func (a *args) longStr() []byte  { return a.bytes(min(int(a.long()), len(*a))) }
