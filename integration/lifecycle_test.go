@@ -252,7 +252,7 @@ func (randomMessage) Generate(source *legacy.Rand, size int) reflect.Value {
 		if m.Properties.Headers == nil {
 			m.Properties.Headers = amqp.Table{}
 		}
-		m.Properties.Headers[fmt.Sprint(source.Int())] = []any{int32(source.Int31()), text(), source.Float64(), source.Intn(2) == 0, nil}
+		m.Properties.Headers[fmt.Sprint(source.Int())] = []any{source.Int31(), text(), source.Float64(), source.Intn(2) == 0, nil}
 	}
 	return reflect.ValueOf(m)
 }

@@ -120,7 +120,7 @@ func TestTLSMeetsPlainTCP(t *testing.T) {
 		t.Run("a TLS client at a plain port", func(t *testing.T) {
 			cfg := cfg
 			cfg.Port = node.AMQPPort()
-			refused(t, cfg)
+			assert.ErrorContains(t, refused(t, cfg), "TLS")
 		})
 	})
 }
