@@ -35,7 +35,7 @@ type Queue struct {
 // QueueStatus is what the broker says of a queue.
 type QueueStatus struct {
 	Name      string
-	Messages  int // ready to be delivered
+	Messages  int // ready to be delivered; RabbitMQ may count before what was published or given back just now
 	Consumers int
 }
 
