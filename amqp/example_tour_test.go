@@ -81,17 +81,12 @@ func Example_publishing() {
 // What the body declares and consumes, it declares and consumes again on the next connection.
 func Example_reconnecting() {
 	onBroker(func(ctx context.Context, cfg amqp.Config, broker *amqptest.Broker) error {
-		consume := func(ctx context.Context, ch *amqp.Channel) error {
-			if len(broker.Published()) == 1 {
+		connections := 0
+		consume := func(ctx context.Context, _ *amqp.Channel) error {
+			if connections++; connections == 2 {
 				return nil
 			}
-			if err := ch.Publish(ctx, "", "jobs", amqp.Message{}); err != nil {
-				return err
-			}
-			if _, _, err := ch.Get(ctx, "jobs", true); err != nil {
-				return err
-			}
-			broker.Sever()
+			broker.Sever() // somebody pulls the cable
 			<-ctx.Done()
 			return context.Cause(ctx)
 		}
@@ -103,10 +98,10 @@ func Example_reconnecting() {
 				return consume(ch.Context(), ch)
 			})
 		})
-		fmt.Println(err)
+		fmt.Println(connections, err)
 		return nil
 	})
-	// Output: <nil>
+	// Output: 2 <nil>
 }
 
 // A hundred messages, one insert, one acknowledgement.
