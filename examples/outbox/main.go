@@ -28,8 +28,8 @@ func service(ctx context.Context, cfg amqp.Config) error {
 	outbox := amqp.NewOutbox(amqp.OutboxOptions{Mandatory: true})
 	web := httptest.NewServer(takeOrder(outbox))
 	defer web.Close()
-	var cable cable
-	cfg.Dial = cable.dial
+	var plug cable
+	cfg.Dial = plug.dial
 
 	return scope.Run(ctx, func(s *scope.Scope) error {
 		s.Go(func(ctx context.Context) error {
@@ -43,7 +43,7 @@ func service(ctx context.Context, cfg amqp.Config) error {
 		})
 		for i := range 6 {
 			if i == 3 {
-				cable.pull()
+				plug.pull()
 			}
 			if err := order(s.Context(), web.URL, fmt.Sprintf("%d carrots", i+1)); err != nil {
 				return err
