@@ -1,0 +1,154 @@
+package chaos
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// account is the sum of a run.
+type account struct {
+	sent, confirmed, unknown, unsent, refused int
+
+	consumed, handlings, failed int
+	lost                        int // confirmed, and not handled by anybody
+	dropped                     int // confirmed, not handled, and maybe in a queue that was deleted
+	phantoms                    int // not sent, says Publish, and handled
+	pending                     int // Publish has not returned
+
+	// Duplicates by what explains them: a delivery that was not acknowledged when
+	// its connection was cut, a message that was not confirmed when its connection
+	// was cut, and a broker that forgot by its crash what had been acknowledged.
+	redelivered, republished, restored int
+	unexplained                        []string
+
+	cuts       map[string]int
+	crashes    int
+	recoveries []recovery
+	unexpected []error
+}
+
+// draw draws the account up.
+func (b *book) draw() account {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a := account{
+		sent: len(b.messages), confirmed: b.count[confirmed], unknown: b.count[unknown],
+		unsent: b.count[unsent], refused: b.count[refused], consumed: b.consumed, failed: b.failed,
+		lost: b.lost(), cuts: map[string]int{}, crashes: len(b.crashes), recoveries: b.recoveries, unexpected: b.unexpected,
+	}
+	for i := range b.messages {
+		m := &b.messages[i]
+		a.handlings += len(m.handled)
+		switch {
+		case m.fate == pending:
+			a.pending++
+		case m.fate == unsent && len(m.handled) > 0:
+			a.phantoms++
+		case m.fate == confirmed && len(m.handled) == 0:
+			a.dropped++
+		}
+		b.explain(&a, i, m)
+	}
+	a.dropped -= a.lost
+	for _, l := range b.lives {
+		if l.lost != nil {
+			a.cuts[l.role]++
+		}
+	}
+	return a
+}
+
+// explain finds the reason for every handling of m after the first.
+//
+// A message has one copy at the broker, and one more for each publishing
+// connection that was lost before the confirm. A copy is handled once, and once
+// more for each consuming connection that was lost after handling it, and is
+// marked as redelivered then. A crash may take the broker back to before an
+// acknowledgement, and takes the marks.
+func (b *book) explain(a *account, n int, m *message) {
+	if len(m.handled) < 2 {
+		return
+	}
+	first, last := m.handled[0].at, m.handled[len(m.handled)-1].at
+	copies, crashes, cut := b.cutsWithin("publisher", m.begun, m.ended), within(b.crashes, first, last), 0
+	for _, h := range m.handled[:len(m.handled)-1] {
+		if h.life.lost != nil {
+			cut++
+		}
+	}
+	if len(m.handled)-1 > copies+cut+crashes {
+		a.unexplained = append(a.unexplained, b.tell(n, m))
+		return
+	}
+	for i, h := range m.handled[1:] {
+		switch {
+		case h.redelivered && m.handled[i].life.lost != nil:
+			a.redelivered++
+		case copies > 0:
+			a.republished++
+		case crashes > 0:
+			a.restored++
+		default:
+			a.unexplained = append(a.unexplained, b.tell(n, m))
+		}
+	}
+}
+
+// cutsWithin counts the lost connections of a role that ended between two times.
+func (b *book) cutsWithin(role string, from, to time.Time) (count int) {
+	for _, l := range b.lives {
+		if l.role == role && l.lost != nil && !l.closed.Before(from) && !l.closed.After(to) {
+			count++
+		}
+	}
+	return count
+}
+
+func within(events []time.Time, from, to time.Time) (count int) {
+	for _, at := range events {
+		if !at.Before(from) && !at.After(to) {
+			count++
+		}
+	}
+	return count
+}
+
+// tell is the history of a message.
+func (b *book) tell(n int, m *message) string {
+	var text strings.Builder
+	fmt.Fprintf(&text, "message %d, fate %d, confirmed after %v", n, m.fate, m.ended.Sub(m.begun))
+	for _, h := range m.handled {
+		fmt.Fprintf(&text, "; handled after %v on connection %d (lost: %v), redelivered=%v", h.at.Sub(m.begun), h.life.number, h.life.lost, h.redelivered)
+	}
+	return text.String()
+}
+
+func (a account) duplicates() int { return a.handlings - a.consumed }
+
+func (a account) String() string {
+	var text strings.Builder
+	fmt.Fprintf(&text, "sent %d: confirmed %d, outcome unknown %d, not sent %d, refused %d\n", a.sent, a.confirmed, a.unknown, a.unsent, a.refused)
+	fmt.Fprintf(&text, "  consumed %d, lost=%d, dropped with their queue %d, arrived although not sent %d\n", a.consumed, a.lost, a.dropped, a.phantoms)
+	fmt.Fprintf(&text, "  duplicates %d: %d redelivered after a cut, %d published again after a cut, %d restored after a crash, %d unexplained; handlers failed %d times\n",
+		a.duplicates(), a.redelivered, a.republished, a.restored, len(a.unexplained), a.failed)
+	fmt.Fprintf(&text, "  cuts: %d of the publisher, %d of consumers; crashes of a broker: %d\n", a.cuts["publisher"], a.cuts["consumer"], a.crashes)
+	text.WriteString("  recovery, to the first confirm and the first handled message: ")
+	worst := map[string]recovery{}
+	times := map[string]int{}
+	var order []string
+	for _, r := range a.recoveries {
+		if times[r.after]++; times[r.after] == 1 {
+			order = append(order, r.after)
+		}
+		w := worst[r.after]
+		worst[r.after] = recovery{r.after, max(w.confirmed, r.confirmed), max(w.handled, r.handled)}
+	}
+	for i, after := range order {
+		if i > 0 {
+			text.WriteString("; ")
+		}
+		fmt.Fprintf(&text, "%s (%d times) %v and %v at worst", after, times[after], worst[after].confirmed.Round(time.Millisecond), worst[after].handled.Round(time.Millisecond))
+	}
+	return text.String()
+}
