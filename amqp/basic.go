@@ -36,7 +36,7 @@ func (ch *Channel) Get(ctx context.Context, queue string, noAck bool) (body []by
 	if err != nil {
 		return nil, nil, fmt.Errorf("amqp: get from queue %q: %w", queue, err)
 	}
-	return p.content.body, &p.content.Envelope, nil
+	return p.content.body(), &p.content.Envelope, nil
 }
 
 // lateGet gives back what came for a caller who has gone.

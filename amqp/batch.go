@@ -53,7 +53,7 @@ func (b *Batch) Len() int { return len(b.items) }
 func (b *Batch) All() iter.Seq2[[]byte, *Envelope] {
 	return func(yield func([]byte, *Envelope) bool) {
 		for _, d := range b.items {
-			if !yield(d.body, &d.Envelope) {
+			if !yield(d.body(), &d.Envelope) {
 				return
 			}
 		}

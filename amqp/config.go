@@ -51,7 +51,8 @@ type Config struct {
 	ConnectionName   string // shown in the management UI
 
 	// MaxMessageSize is the largest body, in bytes, that is received; a
-	// larger one ends the connection with ErrMessageTooLarge. 0: 128 MiB.
+	// larger one ends the connection with ErrMessageTooLarge. At most 4 GiB - 1;
+	// 0: 128 MiB.
 	MaxMessageSize int64
 	// DialTimeout bounds TCP, TLS and AMQP handshake together, for each
 	// endpoint that is tried. 0: 30 s.
@@ -125,8 +126,8 @@ func (c *Config) check() error {
 		return fmt.Errorf("amqp: config: FrameMax %d is below %d, which RabbitMQ refuses since 4.1; leave it 0", c.FrameMax, minFrameMax)
 	case c.Heartbeat > math.MaxUint16*time.Second:
 		return fmt.Errorf("amqp: config: Heartbeat %v exceeds %d s", c.Heartbeat, math.MaxUint16)
-	case c.MaxMessageSize < 0:
-		return fmt.Errorf("amqp: config: MaxMessageSize %d is negative", c.MaxMessageSize)
+	case c.MaxMessageSize < 0 || c.MaxMessageSize > math.MaxUint32:
+		return fmt.Errorf("amqp: config: MaxMessageSize %d is not between 1 and %d", c.MaxMessageSize, uint32(math.MaxUint32))
 	case c.DialTimeout < 0 || c.CloseTimeout < 0:
 		return fmt.Errorf("amqp: config: a timeout is negative")
 	}

@@ -106,7 +106,7 @@ func (c *Consumer) Messages() iter.Seq2[[]byte, *Envelope] {
 			if d.DeliveryTag <= c.ch.voided.Load() {
 				continue // basic.recover took it back
 			}
-			if !yield(d.body, &d.Envelope) {
+			if !yield(d.body(), &d.Envelope) {
 				return
 			}
 			c.stopIfCancelled()

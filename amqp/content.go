@@ -121,11 +121,11 @@ func (ch *Channel) onContent() error {
 		ret.body = body
 		return ch.onReturn(ret)
 	case get != nil:
-		d.body = body
+		d.setBody(body)
 		ch.enterTags()
 		return ch.answer(get, d)
 	}
-	d.body = body
+	d.setBody(body)
 	consumer.receive(d)
 	return nil
 }

@@ -91,7 +91,7 @@ func (c *Consumer) handOver() (full bool, err error) {
 	if c.limit == 0 {
 		bytes := int64(0)
 		for _, d := range c.batch {
-			bytes += int64(len(d.body)) + envelopeSize
+			bytes += int64(d.size) + envelopeSize
 		}
 		c.buffered.Add(bytes)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"unsafe"
 
 	"github.com/leveret-mq/leveret/amqp/internal/wire"
 )
@@ -19,16 +20,31 @@ type Envelope struct {
 	RoutingKey   string
 	Redelivered  bool        // it was delivered before, and not settled
 	direct       bool        // a direct reply: it is settled by itself, and its tag may be another delivery's
+	size         uint32      // of the body; see delivery
 	MessageCount int         // messages left in the queue; Channel.Get alone
 	Properties   *Properties // never nil; deliveries with equal properties may share one, so read it, don't write it
 
 	channel *Channel
 }
 
-// delivery is a message received.
+// delivery is a message received. Of its body it holds the address, and the size
+// where the envelope has room for it: with a slice header it would take a sixth
+// more of the memory that the collector goes through, most of which is deliveries.
 type delivery struct {
 	Envelope
-	body []byte
+	data *byte
+}
+
+func (d *delivery) setBody(b []byte) {
+	d.data, d.size = unsafe.SliceData(b), uint32(len(b)) // #nosec G103,G115 -- bodies above 4 GiB are refused
+}
+
+// body is what setBody was given, with no capacity beyond it.
+func (d *delivery) body() []byte {
+	if d.size == 0 {
+		return []byte{}
+	}
+	return unsafe.Slice(d.data, d.size) // #nosec G103 -- as it was given
 }
 
 // unsettleable is why there is nothing to settle.

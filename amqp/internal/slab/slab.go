@@ -9,7 +9,7 @@ const (
 	firstBytes = 512
 	maxBytes   = 64 << 10
 	firstItems = 4
-	maxItems   = 64
+	itemBytes  = 8 << 10 // a size class of the allocator's, filled as far as items go into it
 )
 
 // Bytes carves byte slices and strings. Pieces start small and double, so that
@@ -58,19 +58,25 @@ func (s *Bytes) Reset() { *s = Bytes{} }
 
 // Items carves values of one type, in the same way.
 type Items[T any] struct {
-	free []T
-	next int
+	piece []T
+	used  int
+	next  int // size of the next piece
 }
 
 // Next returns a zero value of its own.
 func (s *Items[T]) Next() *T {
-	if len(s.free) == 0 {
-		s.next = min(max(2*s.next, firstItems), maxItems)
-		s.free = make([]T, s.next)
+	if s.used == len(s.piece) {
+		s.refill()
 	}
-	v := &s.free[0]
-	s.free = s.free[1:]
+	v := &s.piece[s.used]
+	s.used++
 	return v
+}
+
+func (s *Items[T]) refill() {
+	var v T
+	s.next = min(max(2*s.next, firstItems), max(itemBytes/int(unsafe.Sizeof(v)), 1))
+	s.piece, s.used = make([]T, s.next), 0
 }
 
 // Reset drops the current piece and starts small again.

@@ -93,17 +93,17 @@ func TestItemsAreZeroAndTheirOwn(t *testing.T) {
 }
 
 func TestItemsStartSmallAndGrow(t *testing.T) {
-	var s Items[int]
+	var s Items[[itemBytes / 64]byte]
 	var sizes []int
 	for len(sizes) < 6 {
-		s.free = nil
+		s.used = len(s.piece)
 		s.Next()
-		sizes = append(sizes, len(s.free)+1)
+		sizes = append(sizes, len(s.piece))
 	}
 	assert.Equal(t, []int{4, 8, 16, 32, 64, 64}, sizes)
 	s.Reset()
 	s.Next()
-	assert.Equal(t, firstItems-1, len(s.free))
+	assert.Len(t, s.piece, firstItems)
 }
 
 func TestManySmallOnesCostFewAllocations(t *testing.T) {
