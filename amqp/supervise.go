@@ -50,8 +50,11 @@ func Supervise(ctx context.Context, cfg Config, retry Retry, body func(*Conn) er
 	for failures := 1; ; failures++ {
 		began := time.Now()
 		again, err := once(ctx, cfg, body)
-		if !again || ctx.Err() != nil {
+		switch {
+		case !again:
 			return err
+		case ctx.Err() != nil:
+			return cutShort(ctx, err)
 		}
 		if time.Since(began) >= lasting*retry.Min && !errors.Is(err, errNotConnected) {
 			failures = 1
@@ -60,9 +63,16 @@ func Supervise(ctx context.Context, cfg Config, retry Retry, body func(*Conn) er
 			return fmt.Errorf("amqp: gave up after %d attempts: %w", failures, err)
 		}
 		if !retry.wait(ctx, failures, err) {
-			return errors.Join(context.Cause(ctx), err)
+			return cutShort(ctx, err)
 		}
 	}
+}
+
+// cutShort is what the end of ctx made of an attempt that would have been followed
+// by another. The attempt's failure is told in words alone: whoever ended ctx has
+// ended the retries on purpose, and finds nothing but that.
+func cutShort(ctx context.Context, failure error) error {
+	return fmt.Errorf("%w (the last attempt: %s)", context.Cause(ctx), failure.Error())
 }
 
 func (r Retry) withDefaults() Retry {
