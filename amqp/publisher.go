@@ -92,9 +92,9 @@ type Receipt struct {
 // confirm mode.
 //
 // It returns what body, a task or OnFailure failed with, and without OnFailure
-// the first message's *PublishError. When ctx or the channel's scope has ended,
-// it waits for outcomes no longer than Config.CloseTimeout; its error says how
-// many messages are ErrUnconfirmed then.
+// the first message's *PublishError. When its scope has failed, or ctx or the
+// channel's scope has ended, it waits for outcomes no longer than
+// Config.CloseTimeout; its error says how many messages are ErrUnconfirmed then.
 // https://www.rabbitmq.com/docs/publishers#data-safety
 func (ch *Channel) WithPublisher(ctx context.Context, opts PublisherOptions, body func(*Publisher) error) (err error) {
 	if opts.MaxInFlight < 0 {
@@ -111,8 +111,10 @@ func (ch *Channel) WithPublisher(ctx context.Context, opts PublisherOptions, bod
 		p.duties = s
 		handle := scope.Open(ctx, ch.Scope)
 		p.Scope = handle.Scope()
-		defer func() { err = joinCause(err, p.settle(ctx)) }()
+		failed := true
+		defer func() { err = joinCause(err, p.settle(ctx, failed)) }()
 		err, _ = handle.Run(func() error { return body(p) })
+		failed = err != nil
 		return nil
 	})
 	return joinCause(err, duties)
@@ -282,18 +284,22 @@ func (p *Publisher) tell(context.Context) error {
 }
 
 // settle waits for the outcomes at the scope's end.
-func (p *Publisher) settle(ctx context.Context) error {
+func (p *Publisher) settle(ctx context.Context, failed bool) error {
 	p.over.Store(true)
 	p.ch.conn.await(+1)
 	defer p.ch.conn.await(-1)
 	done := p.ch.confirms.barrier()
-	outer := p.ch.Context()
-	select {
-	case <-done:
-		return p.firstFailure()
-	case <-ctx.Done():
-	case <-outer.Done():
-		ctx = outer
+	cause := errPublisherFailed
+	if !failed {
+		outer := p.ch.Context()
+		select {
+		case <-done:
+			return p.firstFailure()
+		case <-ctx.Done():
+			cause = context.Cause(ctx)
+		case <-outer.Done():
+			cause = context.Cause(outer)
+		}
 	}
 	limit := time.NewTimer(p.ch.conn.cfg.CloseTimeout)
 	defer limit.Stop()
@@ -302,8 +308,10 @@ func (p *Publisher) settle(ctx context.Context) error {
 		return p.firstFailure()
 	case <-limit.C:
 	}
-	return p.giveUp(context.Cause(ctx))
+	return p.giveUp(cause)
 }
+
+var errPublisherFailed = errors.New("the publisher's scope has failed")
 
 func (p *Publisher) firstFailure() error {
 	c := &p.ch.confirms

@@ -333,3 +333,34 @@ func TestShieldInACancelledBodyPublishesAndSettles(t *testing.T) {
 		assert.Zero(w, w.state("q").Ready+w.state("q").Unacked)
 	})
 }
+
+// A broker that confirms nothing must not keep a panic from going up.
+func TestPublishersWaitIsBoundedWhenItsBodyHasFailed(t *testing.T) {
+	failure := errors.New("body failed")
+	for name, end := range map[string]func(*amqp.Publisher) error{
+		"error":  func(*amqp.Publisher) error { return failure },
+		"panic":  func(*amqp.Publisher) error { panic(failure) },
+		"task":   func(p *amqp.Publisher) error { p.Go(func(context.Context) error { return failure }); return nil },
+		"cancel": func(p *amqp.Publisher) error { p.Cancel(failure); return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(w *world) {
+				w.lose("basic.publish")
+				begin := time.Now()
+				survive(func() {
+					err := w.channel(func(ch *amqp.Channel) error {
+						return ch.WithPublisher(context.Background(), amqp.PublisherOptions{}, func(p *amqp.Publisher) error {
+							_, err := p.Publish(context.Background(), "", "q", amqp.Message{})
+							require.NoError(w, err)
+							return end(p)
+						})
+					})
+					assert.ErrorIs(w, err, failure)
+					assert.ErrorIs(w, err, amqp.ErrUnconfirmed)
+				})
+				assert.LessOrEqual(w, time.Since(begin), 6*time.Second)
+				assert.Zero(w, own())
+			})
+		})
+	}
+}
