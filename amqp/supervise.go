@@ -48,15 +48,14 @@ func Supervise(ctx context.Context, cfg Config, retry Retry, body func(*Conn) er
 	}
 	retry = retry.withDefaults()
 	for failures := 1; ; failures++ {
-		began := time.Now()
-		again, err := once(ctx, cfg, body)
+		lived, again, err := once(ctx, cfg, body)
 		switch {
 		case !again:
 			return err
 		case ctx.Err() != nil:
 			return cutShort(ctx, err)
 		}
-		if time.Since(began) >= lasting*retry.Min && !errors.Is(err, errNotConnected) {
+		if lived/lasting >= retry.Min {
 			failures = 1
 		}
 		if retry.Attempts > 0 && failures >= retry.Attempts {
@@ -89,10 +88,13 @@ func (r Retry) withDefaults() Retry {
 // bound is the longest wait after so many failures.
 func (r *Retry) bound(failures int) time.Duration {
 	bound := r.Min
-	for i := 1; i < failures && bound < r.Max; i++ {
+	for range failures - 1 {
+		if bound > r.Max/2 {
+			return r.Max
+		}
 		bound *= 2
 	}
-	return min(bound, r.Max)
+	return bound
 }
 
 // wait reports false when ctx ended it.
@@ -113,22 +115,25 @@ func (r *Retry) wait(ctx context.Context, failures int, cause error) bool {
 
 var errNotConnected = errors.New("no endpoint took the connection")
 
-// once makes one attempt. It reports whether another one makes sense.
-func once(ctx context.Context, cfg Config, body func(*Conn) error) (again bool, err error) {
+// once makes one attempt. It reports how long there was a connection, and whether
+// another attempt makes sense.
+func once(ctx context.Context, cfg Config, body func(*Conn) error) (lived time.Duration, again bool, err error) {
 	c, err := connect(ctx, cfg)
 	if err != nil {
-		return !all(err, isPermanent), fmt.Errorf("%w: %w", errNotConnected, err)
+		return 0, !all(err, isPermanent), fmt.Errorf("%w: %w", errNotConnected, err)
 	}
+	began := time.Now()
 	err = c.run(ctx, body)
+	lived = time.Since(began)
 	lost := c.lost()
 	if lost == nil || isOwnFault(lost) {
-		return false, err
+		return lived, false, err
 	}
 	ownError := func(e error) bool {
 		return !errors.Is(e, lost) && !errors.Is(e, ErrConnectionClosed) && !errors.Is(e, ErrChannelClosed) &&
 			!errors.Is(e, context.Canceled) && !errors.Is(e, context.DeadlineExceeded)
 	}
-	return !some(err, ownError), err
+	return lived, !some(err, ownError), err
 }
 
 // isPermanent tells whether an attempt to connect would fail in the same way for
