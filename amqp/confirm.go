@@ -35,6 +35,7 @@ type confirms struct {
 	win      window[unconfirmed]
 	barriers []barrier // by rising number
 	cause    error     // why no more confirms will come
+	relieved *Publisher
 }
 
 // unconfirmed is one message. The zero value stands for one whose outcome is
@@ -146,8 +147,18 @@ func (c *confirms) confirm(tag uint64, multiple, ack bool) error {
 	for w.base < w.next && !w.at(w.base).open {
 		w.base++
 	}
+	c.relieve(nil)
 	c.openBarriers()
 	return nil
+}
+
+// relieve notes that p may publish more, and tells it once for a whole frame of
+// confirms; nil ends the frame.
+func (c *confirms) relieve(p *Publisher) {
+	if c.relieved != nil && c.relieved != p {
+		c.relieved.passBaton()
+	}
+	c.relieved = p
 }
 
 // resolveUpTo resolves all messages up to tag, 0 being all there are, and counts
@@ -200,6 +211,7 @@ func (c *confirms) settle(n uint64, m unconfirmed, err error) {
 	}
 	if m.pub != nil {
 		m.pub.settled(n, err)
+		c.relieve(m.pub)
 	}
 	if m.outbox != nil {
 		m.outbox.settle(m.parcel, err)
@@ -241,6 +253,7 @@ func (c *confirms) fail(cause error) (told bool) {
 		}
 	}
 	c.win.base = c.win.next
+	c.relieve(nil)
 	c.openBarriers()
 	return told
 }
@@ -255,6 +268,7 @@ func (c *confirms) abandon(p *Publisher, unknown error) (count int) {
 			m.pub = nil
 			c.set(n, m)
 			p.settled(n, m.failed(n, unknown))
+			c.relieve(p)
 			count++
 		}
 	}
@@ -264,6 +278,7 @@ func (c *confirms) abandon(p *Publisher, unknown error) (count int) {
 	for n := c.win.base; n < c.win.next; n++ {
 		end(n, *c.win.at(n))
 	}
+	c.relieve(nil)
 	return count
 }
 

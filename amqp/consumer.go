@@ -268,7 +268,9 @@ func (c *Consumer) close() (err error) {
 	} else {
 		err = ch.conn.polite("basic.cancel-ok", c.cancel)
 	}
-	c.leave()
+	if !c.leave() && !c.cancelled.Load() {
+		c.postCancel() // which did not get a chance: the broker has been silent for too long
+	}
 	if !c.noAck {
 		for _, d := range append(c.stream.Drain(), c.kept...) {
 			ch.giveBack(d)
@@ -285,7 +287,7 @@ func (c *Consumer) cancel(ctx context.Context) error {
 	p := newCall(m, wire.BasicCancelOkID)
 	p.farewell = true
 	p.late = func(wire.Method, *delivery) { c.ch.discharge(c) }
-	if c.ch.start(ctx, outgoing{method: m, call: p, sent: c.leave}) == nil && c.ch.wait(ctx, p) == nil {
+	if c.ch.start(ctx, outgoing{method: m, call: p, sent: func() { c.leave() }}) == nil && c.ch.wait(ctx, p) == nil {
 		c.ch.discharge(c)
 	}
 	return nil

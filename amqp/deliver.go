@@ -34,6 +34,10 @@ func (ch *Channel) onDeliver(payload []byte) error {
 	d.direct = c.direct
 	d.Exchange = m.text(in.Exchange, &m.exchange)
 	d.RoutingKey = m.text(in.RoutingKey, &m.routingKey)
+	if m.takeWhole(d) {
+		c.receive(d)
+		return nil
+	}
 	m.delivery, m.consumer = d, c
 	return nil
 }
@@ -131,11 +135,13 @@ func (c *Consumer) keep() bool {
 	return true
 }
 
-// leave says that the broker has been asked to send no more.
-func (c *Consumer) leave() {
+// leave says that the broker has been asked to send no more. It reports whether
+// that was known.
+func (c *Consumer) leave() (known bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.leaving = true
+	known, c.leaving = c.leaving, true
+	return known
 }
 
 // envelopeSize is what a delivery takes beside its body, about.

@@ -34,6 +34,8 @@ type Outbox struct {
 	// The messages that have no outcome, in order.
 	first, last *parcel
 	unsent      *parcel // the first that was not sent on this connection
+	used        bool    // something was sent on this channel
+	forsaken    bool    // what was sent on this channel had a caller who has gone
 	suspects    int     // of the first ones, one ended the last channel by an exception
 }
 
@@ -109,6 +111,7 @@ func (o *Outbox) giveUp(ctx context.Context, p *parcel, fail func(error) error) 
 	}
 	o.remove(p)
 	if p.sent {
+		o.forsaken = true
 		return fail(fmt.Errorf("%w: %w", ErrUnconfirmed, context.Cause(ctx)))
 	}
 	return fail(fmt.Errorf("not sent: %w", context.Cause(ctx)))
@@ -205,7 +208,8 @@ func (o *Outbox) Run(conn *Conn) error {
 
 // canGoOn tells whether a channel ended by a message that the broker could not
 // take, such as one to a missing exchange. It does not say which, so what was on
-// the way is sent again one by one; when it was one, that is the one.
+// the way is sent again one by one; when it was one, that is the one. One whose
+// caller has gone is not sent again, and may have been it.
 func (o *Outbox) canGoOn(ctx context.Context, err error) bool {
 	var said *Error
 	if !errors.As(err, &said) || said.Connection || ctx.Err() != nil {
@@ -213,7 +217,7 @@ func (o *Outbox) canGoOn(ctx context.Context, err error) bool {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.first != nil && o.first.next == o.unsent && o.first != o.unsent {
+	if o.first != nil && o.first.next == o.unsent && o.first != o.unsent && !o.forsaken {
 		culprit := o.first
 		culprit.outcome <- said
 		o.remove(culprit)
@@ -223,7 +227,7 @@ func (o *Outbox) canGoOn(ctx context.Context, err error) bool {
 	for p := o.first; p != o.unsent; p = p.next {
 		o.suspects++
 	}
-	return o.suspects > 0
+	return o.used // else by something that would only happen again
 }
 
 // session sends on one channel until that ends.
@@ -233,7 +237,7 @@ func (o *Outbox) session(ctx context.Context, conn *Conn) error {
 			return err
 		}
 		o.mu.Lock()
-		o.unsent = o.first
+		o.unsent, o.used, o.forsaken = o.first, false, false
 		o.mu.Unlock()
 		for {
 			p, err := o.next(ch.Context())
@@ -261,7 +265,7 @@ func (o *Outbox) next(ctx context.Context) (*parcel, error) {
 		o.mu.Lock()
 		if p := o.unsent; p != nil && (o.suspects == 0 || p == o.first) {
 			o.unsent = p.next
-			p.sent = true
+			p.sent, o.used = true, true
 			o.mu.Unlock()
 			return p, nil
 		}

@@ -144,8 +144,9 @@ func (ch *Channel) appendMessage(ctx context.Context, buf []byte, exchange, rout
 	return n, nil
 }
 
-// largeBody is the size from which a body is written from where it is.
-const largeBody = 64 << 10
+// largeBody is the size from which a body is written from where it is: below,
+// copying it costs less than what waiting for the writer does.
+const largeBody = 256 << 10
 
 // appendLarge has the body written from the caller's memory, which is the
 // caller's again when this returns.

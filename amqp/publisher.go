@@ -244,7 +244,6 @@ func (p *Publisher) passBaton() {
 // settled takes the outcome of message n. The caller holds confirms.mu.
 func (p *Publisher) settled(_ uint64, err error) {
 	p.inFlight--
-	p.passBaton()
 	failure, ok := err.(*PublishError) //nolint:errorlint // it was made by failed
 	if !ok {
 		return

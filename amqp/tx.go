@@ -78,6 +78,10 @@ func (ch *Channel) selectTx(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if ch.shut {
+		ch.conn.out.Abort()
+		return ch.end()
+	}
 	buf = ch.flushAcks(buf) // what was settled before does not belong to it
 	first := ch.tx == noTx
 	if ch.confirming {

@@ -4,7 +4,7 @@ import "sync/atomic"
 
 // keep is the capacity, in items, up to which an empty buffer is kept for the next burst. A larger one is kept only
 // while the traffic fills a quarter of it, and never while a loop waits.
-const keep = 1024
+const keep = 4096
 
 // A chunk is a run of items that loops share without a lock: each claims its next items by an addition to n, and the
 // items below n are the business of whoever claimed them. Only n changes while loops may see the chunk.
