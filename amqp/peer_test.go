@@ -44,8 +44,9 @@ type sentFrame struct {
 }
 
 // against runs body on a connection whose other side is played by script. Once
-// the script has returned, the peer answers politely whatever still comes.
-func against(t *testing.T, cfg amqp.Config, script func(*peer), body func(context.Context, *amqp.Conn) error) (err error) {
+// the script has returned, the peer answers politely whatever still comes. after
+// runs when the connection has ended.
+func against(t *testing.T, cfg amqp.Config, script func(*peer), body func(context.Context, *amqp.Conn) error, after ...func(context.Context)) (err error) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		guard := time.AfterFunc(24*time.Hour, func() {
@@ -73,6 +74,9 @@ func against(t *testing.T, cfg amqp.Config, script func(*peer), body func(contex
 			p.rest()
 		}()
 		err = amqp.WithConnection(t.Context(), cfg, func(c *amqp.Conn) error { return body(t.Context(), c) })
+		for _, do := range after {
+			do(t.Context())
+		}
 		close(p.over)
 		_, gone := near.Write([]byte{0})
 		assert.ErrorIs(t, gone, io.ErrClosedPipe, "the socket is closed")

@@ -343,6 +343,7 @@ func TestAcksThatTheChannelsEndOvertakesAreNotSent(t *testing.T) {
 		p.say(1, &wire.ChannelFlow{Active: true}) // whose answer is the last that is read
 		synctest.Wait()
 		p.say(1, &wire.ChannelFlow{Active: true}) // whose answer keeps the flusher busy
+		synctest.Wait()
 		p.message(1, "c", 1, "one")
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
