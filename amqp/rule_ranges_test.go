@@ -552,3 +552,24 @@ func TestDeliveriesAfterAGoodbyeThatTookTooLongAreGivenBack(t *testing.T) {
 		}))
 	})
 }
+
+// When a goodbye has taken too long, those after it do not wait for the broker again. They are still said.
+func TestConsumersThatCouldNotSayGoodbyeAreCancelledAllTheSame(t *testing.T) {
+	bubble(t, func(w *world) {
+		w.queue("a", 0)
+		w.queue("b", 0)
+		live := context.Background()
+		require.NoError(w, w.channel(func(ch *amqp.Channel) error {
+			_ = ch.WithConsumer(live, amqp.Consume{Queue: "a"}, func(*amqp.Consumer) error {
+				return ch.WithConsumer(live, amqp.Consume{Queue: "b"}, func(*amqp.Consumer) error {
+					w.broker.Stall()
+					return nil
+				})
+			})
+			w.broker.Resume()
+			synctest.Wait()
+			assert.Empty(w, w.broker.Consumers())
+			return nil
+		}))
+	})
+}
