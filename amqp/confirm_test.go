@@ -17,9 +17,9 @@ var testWaiters waiterPool
 
 // promised is a message of a model of confirms.
 type promised struct {
-	returned, abandoned bool
-	waiters             []*waiter
-	pub                 *Publisher
+	returned bool
+	waiters  []*waiter
+	pub      *Publisher
 }
 
 // confirming drives confirms beside a model.

@@ -1,6 +1,7 @@
 package iter_test
 
 import (
+	"math"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -76,7 +77,7 @@ func TestABatchGathersWhatSeveralPushesLeft(t *testing.T) {
 
 func TestBatchesOfAnySize(t *testing.T) {
 	for size, want := range map[int][][]int{
-		-1: {{1}, {2}, {3}}, 0: {{1}, {2}, {3}}, 1: {{1}, {2}, {3}}, 2: {{1, 2}, {3}}, 3: {{1, 2, 3}}, 1 << 62: {{1, 2, 3}},
+		-1: {{1}, {2}, {3}}, 0: {{1}, {2}, {3}}, 1: {{1}, {2}, {3}}, 2: {{1, 2}, {3}}, 3: {{1, 2, 3}}, math.MaxInt: {{1, 2, 3}},
 	} {
 		assert.Equal(t, want, slices.Collect(iter.Batches(ended(1, 2, 3), size, time.Hour)), "size %d", size)
 	}

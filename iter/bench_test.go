@@ -10,7 +10,7 @@ import (
 
 // message has the size of what a message client hands over.
 type message struct {
-	body     []byte
+	_        []byte
 	envelope *int
 }
 

@@ -85,6 +85,9 @@ func (s *Scope) leaveBody(err error) {
 func (s *Scope) end() (err error, echoed bool) { //nolint:revive,staticcheck // as Run
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.words != nil {
+		s.errs = slices.Insert(s.errs, 0, s.words)
+	}
 	if s.cut || s.echoed && s.stopper == byCaller {
 		if cause := context.Cause(s.ctx); !containsAny(s.errs, cause) {
 			s.errs = slices.Insert(s.errs, 0, cause)

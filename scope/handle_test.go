@@ -30,6 +30,32 @@ func TestAHandleRunsLikeRun(t *testing.T) {
 	assert.Error(t, s.Context().Err())
 }
 
+// errWords says more than the cause that it wraps.
+var errWords = fmt.Errorf("get: %w", errDied)
+
+// What a caller says around the reason of a cancellation stands for the reason, once.
+func TestWordsAroundTheCauseAreKept(t *testing.T) {
+	caller, cancel := context.WithCancelCause(t.Context())
+	err := scope.Run(caller, func(s *scope.Scope) error {
+		s.Go(func(ctx context.Context) error {
+			<-ctx.Done()
+			return fmt.Errorf("second: %w", context.Cause(ctx))
+		})
+		cancel(errDied)
+		return errWords
+	})
+	assert.Equal(t, errWords, err)
+
+	err = scope.Run(t.Context(), func(s *scope.Scope) error {
+		s.Go(func(ctx context.Context) error {
+			<-ctx.Done()
+			return fmt.Errorf("echo: %w", context.Cause(ctx))
+		})
+		return errFirst
+	})
+	assert.Equal(t, errFirst, err, "a failure of the scope's own needs no words around it")
+}
+
 func TestInterrupt(t *testing.T) {
 	tests := map[string]struct {
 		body   func(ctx context.Context) error
@@ -38,7 +64,7 @@ func TestInterrupt(t *testing.T) {
 	}{
 		"nobody noticed":            {func(context.Context) error { return nil }, nil, false},
 		"the context's error":       {func(ctx context.Context) error { return ctx.Err() }, nil, true},
-		"the cause, wrapped":        {func(ctx context.Context) error { return fmt.Errorf("get: %w", context.Cause(ctx)) }, nil, true},
+		"the cause, wrapped":        {func(context.Context) error { return errWords }, errWords, true},
 		"a failure":                 {func(context.Context) error { return errFirst }, errFirst, false},
 		"a failure besides an echo": {func(context.Context) error { return errors.Join(errDied, errFirst) }, errors.Join(errDied, errFirst), false},
 	}

@@ -53,6 +53,7 @@ type Scope struct {
 	echoed   bool       // an error was left out because it only echoed the end of ctx
 	told     bool       // an error was left out because it only echoed the interruption
 	broken   error      // the cause of the first Interrupt
+	words    error      // an echo that wraps the cause in words of its own
 	errs     []error    // the failures, in order
 }
 
@@ -166,10 +167,22 @@ func (s *Scope) fail(err error) {
 		if s.broken != nil && (s.stopper == byInterrupt || contains(err, s.broken)) {
 			s.told = true
 		}
+		s.keepWords(err)
 		return
 	}
 	s.errs = append(s.errs, err)
 	s.stop(byItself, err)
+}
+
+// keepWords keeps the first echo that says more than the cause it wraps: it stands for the cause in what Run returns, so
+// that "set up billing: " in front of a reason is not lost. The lock is held.
+func (s *Scope) keepWords(err error) {
+	if s.stopper == byItself || s.words != nil {
+		return
+	}
+	if cause := context.Cause(s.ctx); contains(err, cause) && !same(err, cause) {
+		s.words = err
+	}
 }
 
 // stop ends the context, if nobody has yet. The lock is held.

@@ -89,7 +89,7 @@ func TestSpecialFloats(t *testing.T) {
 }
 
 func TestRefusedValuesNameTheirPath(t *testing.T) {
-	type money struct{ cents int }
+	type money struct{}
 	type named string
 	text := "s"
 	for _, c := range []struct {
