@@ -59,40 +59,51 @@ func (b *book) draw() account {
 	return a
 }
 
-// explain finds the reason for every handling of m after the first.
+// explain finds the reason for every handling of m but one.
 //
 // A message has one copy at the broker, and one more for each publishing
 // connection that was lost before the confirm. A copy is handled once, and once
 // more for each consuming connection that was lost after handling it, and is
-// marked as redelivered then. A crash may take the broker back to before an
+// marked as redelivered then. Handlers on both connections run at the same time,
+// so either may be done first. A crash may take the broker back to before an
 // acknowledgement, and takes the marks.
 func (b *book) explain(a *account, n int, m *message) {
-	if len(m.handled) < 2 {
+	extra := len(m.handled) - 1
+	if extra < 1 {
 		return
 	}
-	first, last := m.handled[0].at, m.handled[len(m.handled)-1].at
-	copies, crashes, cut := b.cutsWithin("publisher", m.begun, m.ended), within(b.crashes, first, last), 0
-	for _, h := range m.handled[:len(m.handled)-1] {
-		if h.life.lost != nil {
-			cut++
-		}
+	first, last := m.handled[0].at, m.handled[extra].at
+	take := func(count *int, most int) {
+		most = min(most, extra)
+		extra -= most
+		*count += most
 	}
-	if len(m.handled)-1 > copies+cut+crashes {
+	take(&a.redelivered, cutHandlings(m.handled))
+	take(&a.republished, b.cutsWithin("publisher", m.begun, m.ended))
+	take(&a.restored, within(b.crashes, first, last))
+	if extra > 0 {
 		a.unexplained = append(a.unexplained, b.tell(n, m))
-		return
 	}
-	for i, h := range m.handled[1:] {
-		switch {
-		case h.redelivered && m.handled[i].life.lost != nil:
-			a.redelivered++
-		case copies > 0:
-			a.republished++
-		case crashes > 0:
-			a.restored++
-		default:
-			a.unexplained = append(a.unexplained, b.tell(n, m))
+}
+
+// cutHandlings counts the handlings that a redelivery may have followed: those on
+// connections that were lost, as far as there are others that are marked.
+func cutHandlings(all []handling) (cuts int) {
+	marked, last := 0, -1
+	for i, h := range all {
+		if h.redelivered {
+			marked++
+		}
+		if h.redelivered && (last < 0 || h.life.lost == nil) {
+			last = i // nothing needs to have followed it
 		}
 	}
+	for i, h := range all {
+		if h.life.lost != nil && i != last {
+			cuts++
+		}
+	}
+	return min(cuts, marked)
 }
 
 // cutsWithin counts the lost connections of a role that ended between two times.

@@ -62,7 +62,7 @@ func testOperator(t *testing.T, node *rabbit.Node) {
 	if !long() {
 		all = all[:quick]
 	}
-	count := rounds(1, 5) * len(all)
+	count := rounds(1, 3) * len(all)
 	for _, n := range rnd.Perm(count) {
 		r.share(count + 1)
 		does := all[n%len(all)]
