@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"maps"
 	"sync"
+
+	"github.com/leveret-mq/leveret/amqp/internal/wire"
 )
 
 // OutboxOptions says how much an Outbox holds.
@@ -45,6 +47,7 @@ type parcel struct {
 	msg                  Message
 	outcome              chan error // capacity 1
 	sent                 bool       // on some connection
+	suspected            bool       // a channel ended with nothing else on its way
 	prev, next           *parcel
 	out                  bool // no longer held
 }
@@ -219,9 +222,12 @@ func (o *Outbox) canGoOn(ctx context.Context, err error) bool {
 	defer o.mu.Unlock()
 	if o.first != nil && o.first.next == o.unsent && o.first != o.unsent && !o.forsaken {
 		culprit := o.first
-		culprit.outcome <- said
-		o.remove(culprit)
-		return true
+		if said.method() == wire.BasicPublishID || culprit.suspected {
+			culprit.outcome <- said
+			o.remove(culprit)
+			return true
+		}
+		culprit.suspected = true // the exception may have been about something else
 	}
 	o.suspects = 0
 	for p := o.first; p != o.unsent; p = p.next {
