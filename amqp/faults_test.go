@@ -150,7 +150,7 @@ func TestReturnsThatNobodyReadsStallNothing(t *testing.T) {
 func TestNoAckConsumerThatStopsReadingIsBounded(t *testing.T) {
 	bubble(t, func(w *world) {
 		w.queue("q", 0)
-		const n, size = 1000, 64 << 10 // 64 MB
+		const n, size = 300, 64 << 10 // 19 MB
 		live := context.Background()
 		require.NoError(w, w.channel(func(ch *amqp.Channel) error {
 			for range n {

@@ -286,7 +286,7 @@ func TestDeathInTheMiddleOfEverything(t *testing.T) {
 		t.Run(d.name, func(t *testing.T) {
 			overTCP(t, func(ctx context.Context, w *world) {
 				w.queue("q", 0)
-				for range 10 {
+				for range 3 {
 					busy := make(chan struct{}, 100)
 					err := amqp.WithChannel(ctx, w.cfg, func(ch *amqp.Channel) error {
 						for g := range 4 {

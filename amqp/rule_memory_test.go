@@ -199,7 +199,7 @@ func TestPublishedBytesAreTheCallersAgain(t *testing.T) {
 								return nil
 							default:
 							}
-							if err := ch.Publish(ctx, "", "noise", amqp.Message{Body: make([]byte, 100<<(5*g))}); err != nil {
+							if err := ch.Publish(ctx, "", "noise", amqp.Message{Body: make([]byte, 100<<(3*g))}); err != nil {
 								return err
 							}
 						}
@@ -243,8 +243,8 @@ func TestBodyOfACallerWhoGivesUpGoesOutWhole(t *testing.T) {
 			buffer := make([]byte, size)
 			sent := 0
 			for i := range n {
-				short, cancel := context.WithTimeout(ctx, 30*time.Millisecond)
 				copy(buffer, numbered(size, uint64(sent)))
+				short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 				err := ch.Publish(short, "", "q", amqp.Message{Body: buffer})
 				clear(buffer)
 				cancel()
