@@ -510,3 +510,70 @@ func TestConsumersThatTheBrokerCancels(t *testing.T) {
 		})
 	}
 }
+
+// --- Transactions ---
+
+// A commit whose answer comes late has been made: what it settled is settled,
+// though a rollback was sent behind it.
+func TestALateCommitOkIsACommit(t *testing.T) {
+	err := against(t, amqp.Config{}, func(p *peer) {
+		p.consumer()
+		p.message(1, "c", 1, "one")
+		expect[*wire.TxSelect](p, 1)
+		p.say(1, &wire.TxSelectOk{})
+		assert.Equal(t, uint64(1), expect[*wire.BasicAck](p, 1).DeliveryTag)
+		expect[*wire.TxCommit](p, 1)
+		expect[*wire.TxRollback](p, 1)
+		p.say(1, &wire.TxCommitOk{}, &wire.TxRollbackOk{})
+	}, inChannel(func(ctx context.Context, ch *amqp.Channel) error {
+		return ch.WithConsumer(ctx, amqp.Consume{Tag: "c"}, func(c *amqp.Consumer) error {
+			for _, env := range c.Messages() {
+				short, cancel := context.WithTimeout(ctx, time.Second)
+				defer cancel()
+				err := ch.WithTx(short, env.Ack)
+				assert.ErrorIs(t, err, context.DeadlineExceeded)
+				assert.NoError(t, ch.WithTx(ctx, func() error {
+					assert.ErrorIs(t, env.Ack(), amqp.ErrAlreadySettled)
+					return nil
+				}))
+				return nil
+			}
+			return nil
+		})
+	}))
+	require.NoError(t, err)
+}
+
+// What is settled or published while the transaction is being ended belongs to
+// none.
+func TestNothingJoinsATransactionThatIsBeingEnded(t *testing.T) {
+	err := against(t, amqp.Config{}, func(p *peer) {
+		p.consumer()
+		p.message(1, "c", 1, "one")
+		expect[*wire.TxSelect](p, 1)
+		p.say(1, &wire.TxSelectOk{})
+		expect[*wire.TxRollback](p, 1)
+		time.Sleep(2 * time.Second)
+		p.say(1, &wire.TxRollbackOk{})
+		expect[*wire.BasicAck](p, 1)
+		expect[*wire.TxCommit](p, 1)
+		p.say(1, &wire.TxCommitOk{})
+	}, inChannel(func(ctx context.Context, ch *amqp.Channel) error {
+		return ch.WithConsumer(ctx, amqp.Consume{Tag: "c"}, func(c *amqp.Consumer) error {
+			for _, env := range c.Messages() {
+				var beside sync.WaitGroup
+				beside.Go(func() {
+					time.Sleep(time.Second)
+					assert.ErrorContains(t, env.Ack(), "inside WithTx only")
+					assert.ErrorContains(t, ch.Publish(ctx, "x", "k", amqp.Message{}), "inside WithTx only")
+				})
+				failed := errors.New("failed")
+				assert.ErrorIs(t, ch.WithTx(ctx, func() error { return failed }), failed)
+				beside.Wait()
+				return ch.WithTx(ctx, env.Ack)
+			}
+			return nil
+		})
+	}))
+	require.NoError(t, err)
+}

@@ -282,6 +282,15 @@ func (l *ledger) begin() {
 	}
 }
 
+// pause has nothing settled until the next transaction begins.
+func (l *ledger) pause() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.refusal == nil {
+		l.refusal = errOutsideTx
+	}
+}
+
 // end ends it, and takes its settlements back when it was rolled back.
 func (l *ledger) end(committed bool) {
 	l.mu.Lock()

@@ -44,7 +44,7 @@ func (ch *Channel) WithTx(ctx context.Context, body func() error) (err error) {
 	if err := body(); err != nil {
 		return err
 	}
-	if err := ch.endTx(ctx, &wire.TxCommit{}, wire.TxCommitOkID, true); err != nil {
+	if err := ch.commit(ctx); err != nil {
 		return fmt.Errorf("amqp: commit: %w", err)
 	}
 	committed = true
@@ -100,35 +100,47 @@ func (ch *Channel) selectTx(ctx context.Context) error {
 		return err
 	}
 	if err := ch.wait(ctx, p); err != nil {
-		ch.leaveTx(false)
+		ch.pauseTx()
+		ch.ledger.end(false)
 		return err
 	}
 	return nil
 }
 
-func (ch *Channel) endTx(ctx context.Context, m wire.Method, ok wire.MethodID, commit bool) error {
-	if err := ch.roundTrip(ctx, m, ok); err != nil {
-		return err
+// commit ends the transaction. An answer that comes when ctx has ended still says
+// that it was committed, before that of the rollback which follows.
+func (ch *Channel) commit(ctx context.Context) error {
+	ch.pauseTx()
+	m := &wire.TxCommit{}
+	p := newCall(m, wire.TxCommitOkID)
+	p.late = func(wire.Method, *delivery) { ch.ledger.end(true) }
+	err := ch.start(ctx, outgoing{method: m, call: p})
+	if err == nil {
+		err = ch.wait(ctx, p)
 	}
-	ch.leaveTx(commit)
-	return nil
+	if err == nil {
+		ch.ledger.end(true)
+	}
+	return err
 }
 
-func (ch *Channel) leaveTx(committed bool) {
+// pauseTx has nothing published or settled outside of a transaction.
+func (ch *Channel) pauseTx() {
 	if buf, err := ch.conn.out.Begin(); err == nil {
 		ch.tx = betweenTx
 		ch.conn.out.Commit(buf)
 	}
-	ch.ledger.end(committed)
+	ch.ledger.pause()
 }
 
 // rollback is not stopped by the end of ctx, which may be why there is one.
 func (ch *Channel) rollback(ctx context.Context) error {
+	ch.pauseTx()
 	err := scope.Shield(ctx, ch.conn.cfg.CloseTimeout, func(ctx context.Context) error {
 		if !ch.farewell(ctx, &wire.TxRollback{}, wire.TxRollbackOkID, false) {
 			return context.Cause(ctx)
 		}
-		ch.leaveTx(false)
+		ch.ledger.end(false)
 		return nil
 	})
 	if err != nil && ch.died(true) == nil {
