@@ -189,20 +189,14 @@ func TestPublishedBytesAreTheCallersAgain(t *testing.T) {
 					return nil
 				})
 				defer c.Stop()
-				stop := make(chan struct{})
-				defer close(stop)
 				for g := range 3 {
 					c.Go(func(ctx context.Context) error {
-						for {
-							select {
-							case <-stop:
-								return nil
-							default:
-							}
+						for range 2000 {
 							if err := ch.Publish(ctx, "", "noise", amqp.Message{Body: make([]byte, 100<<(3*g))}); err != nil {
 								return err
 							}
 						}
+						return nil
 					})
 				}
 				return overwriting(ctx, func(ctx context.Context, msg amqp.Message) error { return ch.Publish(ctx, "", "q", msg) })
