@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/leveret-mq/leveret/amqp"
+	"github.com/leveret-mq/leveret/amqp/amqptest"
 	"github.com/leveret-mq/leveret/scope"
 )
 
@@ -234,7 +235,12 @@ func TestShutdownOfASupervisedProgram(t *testing.T) {
 func TestPublisherGetsItsOutcomesAtShutdown(t *testing.T) {
 	bubble(t, func(w *world) {
 		w.queue("q", 0)
-		w.slow("basic.ack", 2*time.Second)
+		late := amqptest.Delay(2 * time.Second)
+		w.broker.On("basic.ack", func(*amqptest.Event) amqptest.Action {
+			first := late
+			late = amqptest.Pass()
+			return first
+		})
 		ctx, cancel := context.WithCancelCause(context.Background())
 		var receipts []amqp.Receipt
 		err := amqp.WithChannel(ctx, w.cfg, func(ch *amqp.Channel) error {
