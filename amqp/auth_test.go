@@ -5,8 +5,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/leveret-mq/leveret/amqp/internal/wire"
 )
 
 func TestMechanisms(t *testing.T) {
@@ -20,10 +18,9 @@ func TestMechanisms(t *testing.T) {
 
 	got, err = AMQPlain.Respond("user", "pass", nil)
 	require.NoError(t, err)
-	// The response is a table without its length.
-	whole, err := wire.AppendTable(nil, Table{"LOGIN": "user", "PASSWORD": "pass"})
-	require.NoError(t, err)
-	assert.Equal(t, whole[4:], got)
+	// The response is a table without its length, in any order.
+	login, password := "\x05LOGINS\x00\x00\x00\x04user", "\x08PASSWORDS\x00\x00\x00\x04pass"
+	assert.Contains(t, []string{login + password, password + login}, string(got))
 
 	for _, m := range []Mechanism{Plain, AMQPlain, External} {
 		_, err := m.Respond("user", "hunter2", []byte{})

@@ -407,6 +407,7 @@ func TestNothingIsAcknowledgedBehindARecover(t *testing.T) {
 func TestPublishWaitsWhileTheConnectionIsBlocked(t *testing.T) {
 	err := against(t, amqp.Config{}, func(p *peer) {
 		p.consumer()
+		synctest.Wait()
 		p.say(0, &wire.ConnectionBlocked{Reason: "low on memory"})
 		p.say(0, &wire.ConnectionBlocked{Reason: "and on disk"})
 		p.message(1, "c", 1, "settle me")
