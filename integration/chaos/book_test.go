@@ -59,9 +59,10 @@ type book struct {
 	recoveries []recovery
 }
 
-// watch waits for the first signs of life in messages that were published since.
+// watch waits for the first signs of life since a broker is back from what began
+// earlier.
 type watch struct {
-	since              time.Time
+	began, back        time.Time
 	confirmed, handled time.Time
 }
 
@@ -93,7 +94,7 @@ func (b *book) end(n int, err error) {
 	if len(m.handled) == 0 {
 		b.owed++
 	}
-	if b.watch.confirmed.IsZero() && m.begun.After(b.watch.since) {
+	if b.watch.confirmed.IsZero() && m.begun.After(b.watch.back) {
 		b.watch.confirmed = m.ended
 	}
 }
@@ -129,7 +130,7 @@ func (b *book) handle(n int, l *life, redelivered bool) {
 		}
 	}
 	m.handled = append(m.handled, handling{now, l, redelivered})
-	if b.watch.handled.IsZero() && m.begun.After(b.watch.since) {
+	if b.watch.handled.IsZero() && (l.opened.After(b.watch.began) || m.begun.After(b.watch.back)) {
 		b.watch.handled = now
 	}
 }
@@ -204,13 +205,17 @@ func (b *book) lost() (count int) {
 	return count
 }
 
-// recovered waits until a message that is published from now on is confirmed and
-// one is handled, and notes how long that took.
-func (b *book) recovered(ctx context.Context, after string) error {
+// back notes that the broker is back from what began then.
+func (b *book) back(began time.Time) {
 	b.mu.Lock()
-	back := time.Now()
-	b.watch = watch{since: back}
-	b.mu.Unlock()
+	defer b.mu.Unlock()
+	b.watch = watch{began: began, back: time.Now()}
+}
+
+// recovered waits until a message that was published since the broker is back has
+// been confirmed, and one has been handled: such a message, or an older one by a
+// consumer that connected since the trouble began. It notes how long that took.
+func (b *book) recovered(ctx context.Context, after string) error {
 	alive := func() bool {
 		b.mu.Lock()
 		defer b.mu.Unlock()
@@ -221,8 +226,15 @@ func (b *book) recovered(ctx context.Context, after string) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.recoveries = append(b.recoveries, recovery{after, b.watch.confirmed.Sub(back), b.watch.handled.Sub(back)})
+	w := b.watch
+	b.recoveries = append(b.recoveries, recovery{after, w.confirmed.Sub(w.back), w.handled.Sub(w.back)})
 	return nil
+}
+
+func (b *book) refusedSoFar() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.count[refused]
 }
 
 func (b *book) cutsSoFar() (count int) {

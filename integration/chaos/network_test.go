@@ -148,12 +148,13 @@ func testNetwork(t *testing.T, node *rabbit.Node) {
 		consumers: []amqp.Config{consumer, consumer}, admin: admin, witness: witness,
 	})
 	s := &storm{run: r, rnd: rand.New(rand.NewPCG(*seed, 2)), gates: gates}
-	count := rounds(len(faults), 100)
+	count := rounds(len(faults), 6*len(faults))
 	order := s.rnd.Perm(count) // every fault comes at least once
 	for i, n := range order {
 		f, g, d := faults[n%len(faults)], s.rnd.IntN(len(gates)), proxy.Direction(s.rnd.IntN(2))
+		began := time.Now()
 		require.NoError(t, f.do(s, gates[g], d), "%s, fault %d", f.name, i+1)
-		r.recovered(f.name)
+		r.recovered(f.name, began)
 		if long() {
 			r.share(count + 1)
 		}

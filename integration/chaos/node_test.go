@@ -4,6 +4,7 @@ import (
 	"net"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -39,10 +40,11 @@ func testKilled(t *testing.T, node *rabbit.Node) {
 	kills := rounds(1, 5)
 	for range kills {
 		r.share(kills + 1)
+		began := time.Now()
 		require.NoError(t, node.Kill())
 		r.book.now(&r.book.crashes)
 		require.NoError(t, node.Restart(r.ctx))
-		r.recovered("kill -9 and restart")
+		r.recovered("kill -9 and restart", began)
 	}
 	a := r.finish()
 	require.GreaterOrEqual(t, a.cuts["publisher"], kills)

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -62,12 +63,13 @@ func testOperator(t *testing.T, node *rabbit.Node) {
 	if !long() {
 		all = all[:quick]
 	}
-	count := rounds(1, 3) * len(all)
+	count := rounds(1, 2) * len(all)
 	for _, n := range rnd.Perm(count) {
 		r.share(count + 1)
 		does := all[n%len(all)]
+		began := time.Now()
 		does.do(t, r, node, rnd)
-		r.recovered(does.name)
+		r.recovered(does.name, began)
 	}
 	r.finish()
 }
@@ -89,7 +91,7 @@ func testQueueDeleted(t *testing.T, node *rabbit.Node) {
 			return err
 		}))
 		r.book.now(&r.book.deleted)
-		r.recovered("queue deletion")
+		r.recovered("queue deletion", time.Now())
 	}
 	a := r.finish()
 	require.Zero(t, a.cuts["publisher"]+a.cuts["consumer"], "a deleted queue costs no connection")

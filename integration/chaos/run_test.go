@@ -260,9 +260,11 @@ func (r *run) share(of int) {
 	require.NoError(r.t, r.sent(max(1, *messages/of)))
 }
 
-// recovered waits until messages flow again, now that the broker is back.
-func (r *run) recovered(after string) {
+// recovered waits until messages flow again, now that the broker is back from what
+// began then.
+func (r *run) recovered(after string, began time.Time) {
 	r.t.Helper()
+	r.book.back(began)
 	require.NoError(r.t, r.book.recovered(r.ctx, after))
 }
 
