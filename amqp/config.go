@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"log/slog"
 	"math"
 	"net"
@@ -190,6 +191,15 @@ func (c Config) String() string {
 
 // GoString is String, so that %#v prints no secret either.
 func (c Config) GoString() string { return "amqp.Config{" + c.String() + "}" }
+
+// Format is String for every verb, those that fmt knows for no string included.
+func (c Config) Format(f fmt.State, verb rune) {
+	if verb == 'v' && f.Flag('#') {
+		_, _ = io.WriteString(f, c.GoString())
+		return
+	}
+	_, _ = io.WriteString(f, c.String())
+}
 
 // LogValue is String, so that a logged Config shows no secret.
 func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }

@@ -67,6 +67,7 @@ type Conn struct {
 	in         frameReader
 	known      []*Channel // channels, without the lock
 	touched    []*Consumer
+	full       *Consumer // one of them has more than it may
 	tagged     []*Channel
 	deliveries slab.Items[delivery]
 	bytes      slab.Bytes

@@ -78,6 +78,7 @@ func (m *content) setProperties(raw []byte) error {
 		if err := p.wire().Decode(raw, c.text); err != nil {
 			return err
 		}
+		p.dropSequence()
 		m.properties = p
 		m.rawProperties = append(m.rawProperties[:0], raw...)
 	}

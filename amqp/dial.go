@@ -33,6 +33,9 @@ func connect(ctx context.Context, cfg Config) (*Conn, error) {
 			break
 		}
 	}
+	if len(failed) == 1 {
+		return nil, failed[0]
+	}
 	return nil, errors.Join(failed...)
 }
 

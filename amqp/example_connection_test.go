@@ -68,7 +68,7 @@ func ExampleConn_WithChannel() {
 		})
 	})
 	// Output:
-	// the broker closed the channel: 404 NOT_FOUND - no queue 'missing' in vhost '/' (at queue.bind)
+	// amqp: bind queue "missing" to exchange "amq.fanout": the broker closed the channel: 404 NOT_FOUND - no queue 'missing' in vhost '/' (at queue.bind)
 	// the connection goes on, with channel 1
 }
 

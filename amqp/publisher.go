@@ -36,6 +36,7 @@ type Publisher struct {
 	opts   PublisherOptions
 	duties *scope.Scope  // around the publisher's scope: runs OnFailure
 	room   chan struct{} // capacity 1: a baton for those who wait for a confirm
+	gaveUp atomic.Bool   // what has no outcome by now is unknown
 	over   atomic.Bool   // the scope has ended: what is published now has nobody to be told
 
 	// Guarded by confirms.mu.
@@ -122,12 +123,12 @@ func (ch *Channel) WithPublisher(ctx context.Context, opts PublisherOptions, bod
 
 // confirmOnce is Confirm unless the channel is in confirm mode.
 func (ch *Channel) confirmOnce(ctx context.Context) error {
-	buf, err := ch.conn.begin()
+	_, err := ch.conn.begin()
 	if err != nil {
 		return err
 	}
 	on := ch.confirming
-	ch.conn.out.Commit(buf)
+	ch.conn.out.Abort()
 	if on {
 		return nil
 	}
@@ -184,7 +185,7 @@ func (r Receipt) Wait(ctx context.Context) error {
 	w := pool.get()
 	defer pool.put(w)
 	c := &r.p.ch.confirms
-	if !c.attach(r.n, w) {
+	if r.p.gaveUp.Load() || !c.attach(r.n, w) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		return r.p.failed.of(r.n)
@@ -324,6 +325,7 @@ func (p *Publisher) firstFailure() error {
 
 // giveUp settles what the broker has not confirmed in time as unknown.
 func (p *Publisher) giveUp(cause error) error {
+	defer p.gaveUp.Store(true)
 	n := p.ch.confirms.abandon(p, fmt.Errorf("%w: %w", ErrUnconfirmed, cause))
 	if n == 0 {
 		return p.firstFailure()

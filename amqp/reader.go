@@ -63,6 +63,7 @@ func (c *Conn) readFrames() error {
 		if err := c.handOver(); err != nil {
 			return err
 		}
+		c.holdBack()
 		if err := c.in.fill(); err != nil {
 			return err
 		}
@@ -91,6 +92,7 @@ func (c *Conn) readBody() (done bool, err error) {
 	if err := c.handOver(); err != nil {
 		return false, err
 	}
+	c.holdBack()
 	n := copy(to, c.in.partial())
 	if _, err := io.ReadFull(countReads{c}, to[n:]); err != nil {
 		return false, err
@@ -231,31 +233,28 @@ func (c *Conn) handOver() error {
 		c.tagged[i] = nil
 	}
 	c.tagged = c.tagged[:0]
-	var full *Consumer
 	for i, cons := range c.touched {
-		isFull, err := cons.handOver()
+		full, err := cons.handOver()
 		if err != nil {
 			return err
 		}
-		if isFull {
-			full = cons
+		if full {
+			c.full = cons
 		}
 		c.touched[i] = nil
 	}
 	c.touched = c.touched[:0]
-	if full != nil {
-		c.holdBack(full)
-	}
 	return nil
 }
 
 // holdBack stops reading while a consumer whose buffer only bytes bound has more
 // of them than it may, so that TCP holds the broker back. It gives way while
 // anybody waits for an answer, which could be the consumer's own handler.
-func (c *Conn) holdBack(cons *Consumer) {
-	for cons.full() && c.waiting.Load() == 0 && !c.closing.Load() {
+func (c *Conn) holdBack() {
+	for c.full != nil && c.full.full() && c.waiting.Load() == 0 && !c.closing.Load() {
 		c.paused.Store(true)
 		<-c.nudge
 		c.paused.Store(false)
 	}
+	c.full = nil
 }

@@ -72,10 +72,7 @@ func (ch *Channel) onReturnMethod(m *wire.BasicReturn) error {
 func (ch *Channel) onReturn(ret *returned) error {
 	told := false
 	if n, ok := ret.Properties.Headers[sequenceHeader].(int64); ok {
-		delete(ret.Properties.Headers, sequenceHeader)
-		if len(ret.Properties.Headers) == 0 {
-			ret.Properties.Headers = nil
-		}
+		ret.Properties.dropSequence()
 		told = ch.confirms.returned(uint64(n), &ret.Return)
 	}
 	ch.conn.stats.returned.Add(1)
@@ -91,4 +88,15 @@ func (ch *Channel) onReturn(ret *returned) error {
 			"message_id", ret.Properties.MessageID, "bytes", len(ret.body))
 	}
 	return nil
+}
+
+// dropSequence takes the client's own header out of what a user gets to see.
+func (p *Properties) dropSequence() {
+	if _, ok := p.Headers[sequenceHeader]; !ok {
+		return
+	}
+	delete(p.Headers, sequenceHeader)
+	if len(p.Headers) == 0 {
+		p.Headers = nil
+	}
 }

@@ -23,9 +23,9 @@ func (c *Conn) Stats() Stats {
 		Delivered: c.stats.delivered.Load(), Returned: c.stats.returned.Load(),
 		Waiting: int(c.waiting.Load()), Blocked: c.isBlocked(),
 	}
-	if buf, err := c.out.Begin(); err == nil {
+	if _, err := c.out.Begin(); err == nil {
 		s.Published = c.published
-		c.out.Commit(buf)
+		c.out.Abort()
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
