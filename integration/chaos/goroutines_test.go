@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"runtime/pprof"
 	"strconv"
@@ -18,6 +19,11 @@ func (r *run) goroutines() int {
 	default:
 	}
 	return count
+}
+
+// labelledAs calls do, which counts as part of a run with all that it starts.
+func labelledAs(run string, do func()) {
+	pprof.Do(context.Background(), pprof.Labels("run", run), func(context.Context) { do() })
 }
 
 // labelled counts the goroutines with the label of a run, as a goroutine profile

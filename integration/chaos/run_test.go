@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
-	"runtime/pprof"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -65,13 +64,12 @@ func start(t *testing.T, p plan) *run {
 		p.witness.mayAck(r.book.wasHandled)
 	}
 	require.Zero(t, r.goroutines())
-	limit := bounded(t)
-	ctx, cancel := context.WithCancelCause(limit)
+	ctx, cancel := context.WithCancelCause(bounded(t))
 	r.ctx = ctx
 	go func() {
 		defer close(r.over)
 		defer cancel(errors.New("the run is over"))
-		pprof.Do(limit, pprof.Labels("run", t.Name()), func(ctx context.Context) { r.err = scope.Run(ctx, r.live) })
+		labelledAs(t.Name(), func() { r.err = scope.Run(ctx, r.live) })
 	}()
 	t.Cleanup(func() {
 		cancel(errors.New("the test is over"))
