@@ -63,7 +63,23 @@ func (b *Batch) All() iter.Seq2[[]byte, *Envelope] {
 // Ack acknowledges the messages of the batch that are not settled yet, in one
 // basic.ack if nothing else on the channel is between them. It is
 // ErrAlreadySettled when there are none.
-func (b *Batch) Ack() error { return b.settle((*Envelope).Ack) }
+func (b *Batch) Ack() error {
+	var wake *Envelope // the writer hears of all together, or it would send the first alone
+	err := b.settle(func(e *Envelope) error {
+		if err := e.unsettleable(); err != nil {
+			return err
+		}
+		tell, err := e.channel.ledger.ack(e.DeliveryTag)
+		if tell {
+			wake = e
+		}
+		return e.channel.acked(e.DeliveryTag, false, err)
+	})
+	if wake != nil {
+		err = joinCause(err, wake.channel.acked(wake.DeliveryTag, true, nil))
+	}
+	return err
+}
 
 // Nack refuses the messages of the batch that are not settled yet, see
 // Envelope.Nack. It is ErrAlreadySettled when there are none.
