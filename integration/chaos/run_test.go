@@ -47,6 +47,7 @@ type run struct {
 
 	blocked      atomic.Bool   // what the publisher's connection was told last
 	enough, idle chan struct{} // closed: publish no more, consume no more
+	published    chan struct{} // closed when every Publish has returned
 	over         chan struct{} // closed when the run is
 	err          error         // why, then
 	most         int           // goroutines seen at once
@@ -58,7 +59,8 @@ func start(t *testing.T, p plan) *run {
 	t.Logf("seed %d, at least %d messages", *seed, *messages)
 	r := &run{
 		plan: p, t: t, book: &book{}, outbox: amqp.NewOutbox(amqp.OutboxOptions{Mandatory: p.mandatory}),
-		enough: make(chan struct{}), idle: make(chan struct{}), over: make(chan struct{}),
+		enough: make(chan struct{}), idle: make(chan struct{}),
+		published: make(chan struct{}), over: make(chan struct{}),
 	}
 	if p.witness != nil {
 		p.witness.mayAck(r.book.wasHandled)
@@ -119,6 +121,7 @@ func (r *run) live(s *scope.Scope) error {
 		if err := until(outbox.Context(), "the outbox", func() bool { return r.outbox.Len() == 0 }); err != nil {
 			return err
 		}
+		close(r.published)
 		outbox.Cancel(nil)
 		return nil
 	})
@@ -277,7 +280,11 @@ func (r *run) finish() account {
 	require.NoError(t, r.sent(max(0, *messages-r.book.confirmedSoFar())))
 	r.observe()
 	r.stop(r.enough)
-	settled := until(r.ctx, "the consumers", func() bool { return r.outbox.Len() == 0 && r.book.settled() })
+	select {
+	case <-r.published:
+	case <-r.ctx.Done():
+	}
+	settled := until(r.ctx, "the consumers", r.book.settled)
 	if settled == nil {
 		settled = r.emptied()
 	}
