@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -74,7 +75,7 @@ func TestWhatCannotBeSentIsRefusedAtTheCall(t *testing.T) {
 		{"negative count", "prefetch count -1", qos(amqp.Qos{PrefetchCount: -1})},
 		{"large count", "prefetch count 65536", qos(amqp.Qos{PrefetchCount: 65536})},
 		{"negative size", "prefetch size -1", qos(amqp.Qos{PrefetchSize: -1})},
-		{"large size", "prefetch size 4294967296", qos(amqp.Qos{PrefetchSize: math.MaxUint32 + 1})},
+		{"large size", "prefetch size", qos(amqp.Qos{PrefetchSize: beyondProtocol})},
 		{"exchange", "256", func(ctx context.Context, ch *amqp.Channel) error {
 			return ch.ExchangeDeclare(ctx, amqp.Exchange{Name: long})
 		}},
@@ -293,3 +294,12 @@ func TestTheZeroEnvelopeAndReceipt(t *testing.T) {
 		t.Error("a message in an empty batch")
 	}
 }
+
+// beyondProtocol is a size that no field of 32 bits holds, also where an int has
+// no more.
+var beyondProtocol = func() int {
+	if size := int64(math.MaxUint32) + 1; strconv.IntSize == 64 {
+		return int(size)
+	}
+	return math.MinInt
+}()

@@ -128,11 +128,11 @@ func havoc(ctx context.Context, w *world, r *rand.Rand) {
 			w.broker.CloseChannels(406, "PRECONDITION_FAILED")
 		case 4:
 			w.broker.Stall()
-			time.Sleep(time.Duration(r.IntN(int(3 * time.Second))))
+			time.Sleep(time.Duration(r.Int64N(int64(3 * time.Second))))
 			w.broker.Resume()
 		case 5, 6:
 			w.broker.Block("memory")
-			time.Sleep(time.Duration(r.IntN(int(3 * time.Second))))
+			time.Sleep(time.Duration(r.Int64N(int64(3 * time.Second))))
 			w.broker.Unblock()
 		case 7, 8:
 			w.broker.CancelConsumers("q")
