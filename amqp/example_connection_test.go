@@ -134,6 +134,14 @@ func ExampleConfig_String() {
 	// amqp.Config{amqp://ann@rabbit.example.com:5672/%2F}
 }
 
+// No verb shows a secret, not even one that is meant for something else.
+func ExampleConfig_Format() {
+	var cfg any = amqp.Config{Login: "ann", Password: "secret"}
+	fmt.Printf("%d\n", cfg)
+	// Output:
+	// amqp://ann@localhost:5672/%2F
+}
+
 // A passive look that costs nothing when the queue is not there.
 func ExampleConn_QueueStatus() {
 	onConn(func(ctx context.Context, conn *amqp.Conn) error {
