@@ -302,6 +302,7 @@ func TestRequeueOnClose(t *testing.T) {
 							_, err := ch.QueueDeclare(ctx, amqp.Queue{Name: "q"})
 							require.NoError(t, err)
 							send(t, ctx, ch, "q", texts(6)...)
+							requireCount(t, ctx, conn, "q", 6) // another connection may be faster
 							use := func(ctx context.Context, ch *amqp.Channel) {
 								for range 3 {
 									_, _, err := ch.Get(ctx, "q", noAck)
