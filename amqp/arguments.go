@@ -117,3 +117,8 @@ func (e *Envelope) StreamOffset() (offset int64, ok bool) {
 	offset, ok = e.Properties.Headers["x-stream-offset"].(int64)
 	return offset, ok
 }
+
+func (e *Envelope) isOfStream() bool {
+	_, is := e.StreamOffset()
+	return is
+}

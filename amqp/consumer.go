@@ -296,5 +296,10 @@ func (c *Consumer) cancel(ctx context.Context) error {
 var errConsumerScopeEnded = fmt.Errorf("the consumer's scope has ended")
 
 // giveBack returns a delivery that nobody took to its queue. One that has been
-// settled, or whose channel has ended, needs that no more.
-func (ch *Channel) giveBack(d *delivery) { _ = ch.Nack(d.DeliveryTag, false, true) }
+// settled, or whose channel has ended, needs that no more, and a stream keeps what
+// it delivers: RabbitMQ closes the connection for a basic.nack there.
+func (ch *Channel) giveBack(d *delivery) {
+	if !d.isOfStream() {
+		_ = ch.Nack(d.DeliveryTag, false, true)
+	}
+}

@@ -220,6 +220,9 @@ func (ch *Channel) post(o outgoing) {
 
 // postGiveBack is giveBack for the reader.
 func (ch *Channel) postGiveBack(d *delivery) {
+	if d.isOfStream() {
+		return
+	}
 	buf, err := ch.conn.out.Begin()
 	if err != nil {
 		return

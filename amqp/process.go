@@ -20,6 +20,8 @@ var Drop error = errors.New("drop the message")
 //     against a delivery limit. If it wraps Drop: without requeue.
 //   - an error that only echoes the end of ctx: basic.nack with requeue, which
 //     does not count. So does a message that no handler got to see.
+//   - from a stream, which keeps its messages and takes no refusal: basic.ack,
+//     whatever happened.
 //   - a panic: as an error, and the panic goes on; with one worker up through
 //     Process, with several it crashes the program.
 //
@@ -75,6 +77,9 @@ func (c *Consumer) process(ctx context.Context, body []byte, env *Envelope, hand
 		return nil
 	case err == nil:
 		err = env.Ack()
+	case env.isOfStream():
+		c.log(env, err, "message_lost", false)
+		err = env.Ack()
 	case errors.Is(err, Drop):
 		err = c.failed(env, err, false)
 	case ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx))):
@@ -103,7 +108,7 @@ func (c *Consumer) log(env *Envelope, why error, key string, value bool) {
 // runtime.Goexit, and makes sure that the broker has heard of it, since the
 // program may be about to crash.
 func (c *Consumer) afterPanic(env *Envelope) {
-	if c.noAck || env.Reject(true) != nil {
+	if c.noAck || env.isOfStream() || env.Reject(true) != nil {
 		return
 	}
 	_ = c.ch.conn.polite("channel.flow-ok", c.ch.prove)
