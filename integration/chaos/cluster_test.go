@@ -13,10 +13,10 @@ import (
 
 // What the death of a quorum queue's leader does to a run.
 //
-// RabbitMQ 3.10 has a weakness here: a channel that begins to publish while there
-// is no leader may ask nobody but the dead node who is, and refuse every message
-// by basic.nack until that node is back. The messages are told as refused, and
-// none of them is lost.
+// RabbitMQ 3.10.8 sometimes refuses every message on a channel that was opened
+// about the time of the kill, by basic.nack, until the killed node is back, while
+// it takes them on a channel that is opened later. The messages are told as
+// refused, and none that was confirmed is lost.
 func TestLeaderKilled(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t)
