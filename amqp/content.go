@@ -86,20 +86,25 @@ func (m *content) setProperties(raw []byte) error {
 	return nil
 }
 
-// room is where the next n bytes of the body go.
-func (m *content) room(n int) ([]byte, error) {
+// fits refuses a body frame of n bytes that the header did not promise.
+func (m *content) fits(n int) error {
 	if !m.inBody {
-		return nil, protocolError("the broker sent a body frame on channel %d that belongs to no header", m.ch.id)
+		return protocolError("the broker sent a body frame on channel %d that belongs to no header", m.ch.id)
 	}
 	if n > m.size-m.have {
-		return nil, protocolError("the broker sent a body on channel %d that exceeds the %d bytes which its header says", m.ch.id, m.size)
+		return protocolError("the broker sent a body on channel %d that exceeds the %d bytes which its header says", m.ch.id, m.size)
 	}
+	return nil
+}
+
+// room is where the next n bytes of the body go, which fit.
+func (m *content) room(n int) []byte {
 	for m.have+n > len(m.body) {
 		bigger := make([]byte, min(2*len(m.body), m.size))
 		copy(bigger, m.body[:m.have])
 		m.body = bigger
 	}
-	return m.body[m.have : m.have+n], nil
+	return m.body[m.have : m.have+n]
 }
 
 // onBody notes that n bytes have been put into room.

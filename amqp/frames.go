@@ -100,7 +100,8 @@ func (f *frameReader) fill() error {
 }
 
 // makeRoom moves the unread rest to the front of a buffer of the right size:
-// twice as large when the last read filled it, or as large as the frame is.
+// twice as large when the last read filled it, or as large as the frame is. For
+// a frame beyond busyBuffer it grows with what really comes.
 func (f *frameReader) makeRoom() {
 	size := max(len(f.buf), quietBuffer)
 	switch {
@@ -110,7 +111,8 @@ func (f *frameReader) makeRoom() {
 		size = quietBuffer
 	}
 	if h, ok := f.peek(); ok {
-		for size < wire.FrameOverhead+int(h.Size) {
+		want := min(wire.FrameOverhead+int(h.Size), max(busyBuffer, 2*(f.w-f.r)))
+		for size < want {
 			size *= 2
 		}
 	}

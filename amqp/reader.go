@@ -85,17 +85,23 @@ func (c *Conn) readBody() (done bool, err error) {
 	if ch == nil || ch.closing.Load() {
 		return false, nil
 	}
-	to, err := ch.content.room(int(h.Size))
-	if err != nil {
-		return false, err
-	}
 	if err := c.handOver(); err != nil {
 		return false, err
 	}
-	c.holdBack()
-	n := copy(to, c.in.partial())
-	if _, err := io.ReadFull(countReads{c}, to[n:]); err != nil {
+	if err := ch.content.fits(int(h.Size)); err != nil {
 		return false, err
+	}
+	c.holdBack()
+	for come, left := c.in.partial(), int(h.Size); left > 0; {
+		// The frame's header alone is not worth memory for all of it.
+		to := ch.content.room(min(left, trustSize))
+		n := copy(to, come)
+		if _, err := io.ReadFull(countReads{c}, to[n:]); err != nil {
+			return false, err
+		}
+		come = come[n:]
+		ch.content.have += len(to)
+		left -= len(to)
 	}
 	end, err := c.in.octet()
 	if err == nil && end != wire.FrameEnd {
@@ -104,7 +110,7 @@ func (c *Conn) readBody() (done bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	return true, ch.onBody(int(h.Size))
+	return true, ch.onBody(0)
 }
 
 // directSize is the size of a frame from which copying it out of the read
@@ -155,11 +161,10 @@ func (c *Conn) onFrame(h wire.FrameHeader, payload []byte) error {
 	case wire.FrameContentHeader:
 		return ch.onHeader(payload)
 	case wire.FrameBody:
-		to, err := ch.content.room(len(payload))
-		if err != nil {
+		if err := ch.content.fits(len(payload)); err != nil {
 			return err
 		}
-		copy(to, payload)
+		copy(ch.content.room(len(payload)), payload)
 		return ch.onBody(len(payload))
 	}
 	return protocolError("the broker sent a frame of type %d on channel %d", h.Type, h.Channel)
