@@ -29,7 +29,9 @@ func FuzzDecodeMethod(f *testing.F) {
 		f.Add(out[FrameHeaderSize : len(out)-1])
 	}
 	f.Fuzz(func(t *testing.T, payload []byte) {
-		m, err := DecodeMethod(payload)
+		var m Method
+		var err error
+		bounded(t, payload, func() { m, err = DecodeMethod(payload) })
 		if err != nil {
 			require.ErrorIs(t, err, ErrMalformed)
 			require.Nil(t, m)
@@ -75,7 +77,10 @@ func FuzzDecodeTable(f *testing.F) {
 	f.Add(rawTable("\x01LL\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x01TT\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFE"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		given := bytes.Clone(b)
-		table, rest, err := DecodeTable(b)
+		var table Table
+		var rest []byte
+		var err error
+		bounded(t, b, func() { table, rest, err = DecodeTable(b) })
 		require.Equal(t, given, b)
 		if err != nil {
 			require.ErrorIs(t, err, ErrMalformed)
@@ -116,7 +121,8 @@ func FuzzProperties(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		var p, shared Properties
-		err := p.Decode(raw, nil)
+		var err error
+		bounded(t, raw, func() { err = p.Decode(raw, nil) })
 		require.Equal(t, err, shared.Decode(raw, func(b []byte) string { return string(b) }))
 		if err != nil {
 			require.ErrorIs(t, err, ErrMalformed)
