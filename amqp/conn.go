@@ -32,6 +32,7 @@ type Conn struct {
 	serverProperties Table
 	acceptsCancelOk  bool
 	handle           *scope.Handle
+	cutOff           bool // the connection ended while its scope lived; known when that has ended
 	out              *writer.Writer
 	dead             chan struct{} // closed when line.cause is set
 	cut              *time.Timer   // ends a flush that takes too long; set before out.Close
@@ -125,6 +126,7 @@ func (c *Conn) run(ctx context.Context, body func(*Conn) error) (err error) {
 		defer func() { err = joinCause(err, c.close()) }()
 		c.cfg.Trace.connected(c)
 		err, echoed = c.handle.Run(func() error { return body(c) })
+		c.cutOff = c.lost() != nil
 		return nil
 	})
 	if lost := c.lost(); lost != nil && (!c.line.told || echoed) {

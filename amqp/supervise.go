@@ -2,8 +2,6 @@ package amqp
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -36,33 +34,48 @@ const (
 // consumes anew, and no old delivery is settled on the new connection; what has
 // to survive lives outside of it, see Outbox.
 //
-// It returns when body ends otherwise than by the loss of its connection, with
-// what WithConnection returns; when ctx ends; when Retry.Attempts have failed in
-// a row; and for what waiting does not heal: a refused login or virtual host
-// (AccessRefused, NotAllowed), a certificate that does not fit, a configuration
-// that can't work, a violation of the protocol that body itself makes, such as
-// NotImplemented, and an error of body's own.
+// It also runs body again, with a warning in the log, when body failed with a
+// refusal that passes: the node that has the queue is down, the queue or its
+// consumer is somebody else's alone (a connection of one's own, maybe, whose loss
+// the broker has not noticed), a token has expired, or the broker ended the
+// consumer (ErrConsumerCancelled). A body that wants to deal with these by itself
+// does not return them.
+//
+// It returns when body ends otherwise, with what WithConnection returns; when ctx
+// ends; when Retry.Attempts have failed in a row; and for what waiting does not
+// heal: a refused login or virtual host (AccessRefused, NotAllowed), a certificate
+// that does not fit, a configuration that can't work, a violation of the protocol
+// that body itself makes, such as NotImplemented, a declaration that the broker
+// does not permit any more, and an error of body's own.
+//
+// A body that has ended before the connection is lost, on the goodbye, has done
+// its work: its channels are closed, after what it settled has reached the broker.
+// It does not run again, and the loss is what Supervise returns.
 func Supervise(ctx context.Context, cfg Config, retry Retry, body func(*Conn) error) error {
 	if err := cfg.check(); err != nil {
 		return err
 	}
 	retry = retry.withDefaults()
 	for failures := 1; ; failures++ {
-		lived, again, err := once(ctx, cfg, body)
+		a := once(ctx, cfg, body)
 		switch {
-		case !again:
-			return err
+		case a.failure == final:
+			return a.err
 		case ctx.Err() != nil:
-			return cutShort(ctx, err)
+			return cutShort(ctx, a.err)
+		case a.failure == ofGoodbye:
+			return a.err
+		case a.failure == refusal:
+			cfg.withDefaults().Logger.Warn("amqp: supervise: the broker refused what it may grant later", "attempt", failures, "error", a.err)
 		}
-		if lived/lasting >= retry.Min {
+		if a.lived/lasting >= retry.Min {
 			failures = 1
 		}
 		if retry.Attempts > 0 && failures >= retry.Attempts {
-			return fmt.Errorf("amqp: gave up after %d attempts: %w", failures, err)
+			return fmt.Errorf("amqp: gave up after %d attempts: %w", failures, a.err)
 		}
-		if !retry.wait(ctx, failures, err) {
-			return cutShort(ctx, err)
+		if !retry.wait(ctx, failures, a.err) {
+			return cutShort(ctx, a.err)
 		}
 	}
 }
@@ -115,50 +128,56 @@ func (r *Retry) wait(ctx context.Context, failures int, cause error) bool {
 
 var errNotConnected = errors.New("no endpoint took the connection")
 
-// once makes one attempt. It reports how long there was a connection, and whether
-// another attempt makes sense.
-func once(ctx context.Context, cfg Config, body func(*Conn) error) (lived time.Duration, again bool, err error) {
+// attempt is how one connection went.
+type attempt struct {
+	lived   time.Duration // from its opening on
+	failure failure
+	err     error
+}
+
+// failure is what an attempt ended by.
+type failure uint8
+
+const (
+	final     failure = iota // nothing that another attempt would change, or no failure at all
+	ofGoodbye                // the connection was lost when its scope had ended
+	loss                     // the connection was lost, or not to be had
+	refusal                  // the broker refused something that it may not refuse later
+)
+
+// once makes one attempt.
+func once(ctx context.Context, cfg Config, body func(*Conn) error) attempt {
 	c, err := connect(ctx, cfg)
 	if err != nil {
-		return 0, !all(err, isPermanent), fmt.Errorf("%w: %w", errNotConnected, err)
+		a := attempt{failure: loss, err: fmt.Errorf("%w: %w", errNotConnected, err)}
+		if all(err, isPermanent) {
+			a.failure = final
+		}
+		return a
 	}
 	began := time.Now()
 	err = c.run(ctx, body)
-	lived = time.Since(began)
+	return attempt{time.Since(began), c.failure(err), err}
+}
+
+// failure classifies what a connection's run returned.
+func (c *Conn) failure(err error) failure {
 	lost := c.lost()
-	if lost == nil || isOwnFault(lost) {
-		return lived, false, err
-	}
 	ownError := func(e error) bool {
-		return !errors.Is(e, lost) && !errors.Is(e, ErrConnectionClosed) && !errors.Is(e, ErrChannelClosed) &&
-			!errors.Is(e, context.Canceled) && !errors.Is(e, context.DeadlineExceeded)
+		return !passes(e) && (lost == nil || !errors.Is(e, lost) && !errors.Is(e, ErrConnectionClosed) && !errors.Is(e, ErrChannelClosed) &&
+			!errors.Is(e, context.Canceled) && !errors.Is(e, context.DeadlineExceeded))
 	}
-	return lived, !some(err, ownError), err
-}
-
-// isPermanent tells whether an attempt to connect would fail in the same way for
-// ever.
-func isPermanent(err error) bool {
-	var certificate *tls.CertificateVerificationError
-	var authority x509.UnknownAuthorityError
-	var host x509.HostnameError
-	var invalid x509.CertificateInvalidError
-	return errors.Is(err, AccessRefused) || errors.Is(err, NotAllowed) || errors.As(err, &certificate) ||
-		errors.As(err, &authority) || errors.As(err, &host) || errors.As(err, &invalid)
-}
-
-// isOwnFault tells whether a connection ended by something that body would do
-// again.
-func isOwnFault(lost error) bool {
-	var said *Error
-	if !errors.As(lost, &said) {
-		return errors.Is(lost, ErrMessageTooLarge)
+	switch {
+	case lost != nil && isOwnFault(lost) || some(err, ownError):
+		return final
+	case some(err, passes):
+		return refusal
+	case lost == nil:
+		return final
+	case !c.cutOff:
+		return ofGoodbye
 	}
-	switch said.Code {
-	case ConnectionForced, InternalError, ResourceError:
-		return false
-	}
-	return true
+	return loss
 }
 
 // all tells whether every error that err joins satisfies is.
