@@ -8,10 +8,10 @@ import (
 	"github.com/leveret-mq/leveret/amqp/internal/wire"
 )
 
-// ticksToDie is how many half intervals without a sign end the connection: with
-// the part of one that had passed before, between one and a half intervals and
-// two.
-const ticksToDie = 3
+// ticksToDie is how many half intervals without a sign end the connection: two
+// intervals, in which a peer that beats once in each has missed two, and with the
+// part of a half one that had passed before, two and a half at most.
+const ticksToDie = 4
 
 // heartbeatLoop looks twice in an interval whether bytes came, whether any were
 // sent, and whether what is being written gets out. It compares counters, so
