@@ -73,6 +73,9 @@ func (b *Batch) Ack() error {
 		if tell {
 			wake = e
 		}
+		if err == nil {
+			e.channel.conn.cfg.Trace.settled(e.channel, SettleInfo{e.DeliveryTag, methodAck, false, false})
+		}
 		return e.channel.acked(e.DeliveryTag, false, err)
 	})
 	if wake != nil {

@@ -39,6 +39,11 @@ func (c *Conn) setBlocked(s blockedState) {
 	}
 	c.out.Commit(buf)
 	c.cfg.Trace.blocked(c, s)
+	if s.blocked {
+		c.cfg.Logger.Warn("amqp: the broker takes no messages until an alarm of its is over: who publishes waits", "reason", s.reason)
+	} else {
+		c.cfg.Logger.Info("amqp: the broker takes messages again")
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.blockedState = s

@@ -85,6 +85,7 @@ func (c *Conn) openChannel(ctx context.Context) (*Channel, error) {
 	ch.line.conn = c
 	ch.line.ledger = &ch.ledger
 	ch.content.ch = ch
+	ch.tracesConfirms()
 	if err := c.register(ch); err != nil {
 		return nil, err
 	}

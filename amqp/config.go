@@ -63,9 +63,14 @@ type Config struct {
 	CloseTimeout time.Duration
 
 	// Dial makes the network connection. Nil: a net.Dialer.
-	Dial   func(ctx context.Context, network, addr string) (net.Conn, error)
-	Logger *slog.Logger // nil: slog.Default() for warnings alone
-	Trace  *Trace       // hooks in the manner of net/http/httptrace
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Logger is told, by warnings, what is wrong and comes out of no call: that
+	// Supervise connects again, an endpoint that can't be reached, an alarm of
+	// the broker's, a handler that failed, a returned message that nobody takes.
+	// A session in which nothing is wrong logs nothing. Nil: slog.Default() for
+	// warnings alone.
+	Logger *slog.Logger
+	Trace  *Trace // hooks in the manner of net/http/httptrace
 }
 
 const (
@@ -105,10 +110,16 @@ func (c Config) withDefaults() Config {
 	if c.Dial == nil {
 		c.Dial = new(net.Dialer).DialContext
 	}
-	if c.Logger == nil {
-		c.Logger = slog.New(warningsOnly{slog.Default().Handler()})
-	}
+	c.Logger = c.logger()
 	return c
+}
+
+// logger is where the connection logs.
+func (c *Config) logger() *slog.Logger {
+	if c.Logger != nil {
+		return c.Logger
+	}
+	return slog.New(warningsOnly{slog.Default().Handler()})
 }
 
 func (c *Config) defaultPort() int {

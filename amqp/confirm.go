@@ -36,6 +36,7 @@ type confirms struct {
 	barriers []barrier // by rising number
 	cause    error     // why no more confirms will come
 	relieved *Publisher
+	traced   func(ConfirmInfo) // nil: nobody wants to know
 }
 
 // unconfirmed is one message. The zero value stands for one whose outcome is
@@ -216,6 +217,9 @@ func (c *confirms) settle(n uint64, m unconfirmed, err error) {
 	if m.outbox != nil {
 		m.outbox.settle(m.parcel, err)
 	}
+	if c.traced != nil {
+		c.traced(ConfirmInfo{m.exchange, m.routingKey, n, err})
+	}
 }
 
 // returned notes that message n came back; its confirm follows.
@@ -280,6 +284,13 @@ func (c *confirms) abandon(p *Publisher, unknown error) (count int) {
 	}
 	c.relieve(nil)
 	return count
+}
+
+// unconfirmed counts the messages whose outcome is not known.
+func (c *confirms) unconfirmed() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.win.open + len(c.win.old)
 }
 
 func (c *confirms) openBarriers() {

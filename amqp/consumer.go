@@ -53,6 +53,7 @@ type Consumer struct {
 	*scope.Scope
 	ch     *Channel
 	tag    string
+	queue  string
 	noAck  bool
 	direct bool                         // of direct replies, whose delivery tags are not theirs alone
 	limit  int                          // unsettled messages at most; 0: bytes bound the buffer
@@ -94,6 +95,9 @@ func (ch *Channel) WithConsumer(ctx context.Context, opts Consume, body func(*Co
 
 // Tag is the consumer's tag.
 func (c *Consumer) Tag() string { return c.tag }
+
+// Queue is the queue that Consume named.
+func (c *Consumer) Queue() string { return c.queue }
 
 // Messages ranges over what is delivered, and waits for it. It ends with the
 // consumer's scope, or when the broker ends the consumer; Err says why. After a
@@ -146,7 +150,7 @@ func (ch *Channel) consume(ctx context.Context, opts Consume) (*Consumer, error)
 	if err := opts.check(); err != nil {
 		return nil, err
 	}
-	c := &Consumer{ch: ch, tag: opts.Tag, noAck: opts.NoAck, direct: opts.Queue == directReplyTo}
+	c := &Consumer{ch: ch, tag: opts.Tag, queue: opts.Queue, noAck: opts.NoAck, direct: opts.Queue == directReplyTo}
 	if c.tag == "" {
 		c.tag = "leveret-" + strconv.FormatUint(ch.conn.tags.Add(1), 10)
 	}
@@ -253,7 +257,9 @@ func (c *Consumer) live(ctx context.Context, body func(*Consumer) error) (err er
 			err = joinCause(err, c.stream.Err())
 		}
 		err = joinCause(err, closing)
+		c.ch.conn.cfg.Trace.consumerEnded(c, err)
 	}()
+	c.ch.conn.cfg.Trace.consumerStarted(c)
 	err, echoed = handle.Run(func() error { return body(c) })
 	return err
 }

@@ -129,6 +129,7 @@ func (ch *Channel) onContent() error {
 	case get != nil:
 		d.setBody(body)
 		ch.enterTags()
+		ch.conn.cfg.Trace.delivered(ch, d)
 		return ch.answer(get, d)
 	}
 	d.setBody(body)

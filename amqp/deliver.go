@@ -99,6 +99,11 @@ func (c *Consumer) handOver() (full bool, err error) {
 		}
 		c.buffered.Add(bytes)
 	}
+	if t := c.ch.conn.cfg.Trace; t != nil && t.Delivered != nil {
+		for _, d := range c.batch {
+			t.delivered(c.ch, d)
+		}
+	}
 	taken := c.stream.Push(c.batch...)
 	if !taken && !c.noAck {
 		taken = c.keep()
@@ -231,6 +236,7 @@ func (ch *Channel) postGiveBack(d *delivery) {
 		var tag uint64
 		if buf, tag, err = ch.settle(buf, d.DeliveryTag, false); err == nil {
 			buf = wire.AppendNack(buf, ch.id, tag, false, true)
+			ch.conn.cfg.Trace.settled(ch, SettleInfo{d.DeliveryTag, methodNack, false, true})
 		}
 	}
 	ch.conn.out.Commit(buf)

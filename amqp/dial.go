@@ -21,16 +21,20 @@ func connect(ctx context.Context, cfg Config) (*Conn, error) {
 		return nil, err
 	}
 	var failed []error
-	for _, addr := range addrs {
+	for i, addr := range addrs {
 		cfg.Trace.dialStart(addr)
 		c, err := connectTo(ctx, &cfg, addr)
 		cfg.Trace.dialDone(addr, err)
 		if err == nil {
+			cfg.Logger = cfg.Logger.With("broker", addr)
 			return c, nil
 		}
 		failed = append(failed, fmt.Errorf("amqp: connect to %s: %w", addr, err))
 		if ctx.Err() != nil {
 			break
+		}
+		if i+1 < len(addrs) {
+			cfg.Logger.Warn("amqp: an endpoint took no connection, the next one is tried", "broker", addr, "error", err, "next", addrs[i+1])
 		}
 	}
 	if len(failed) == 1 {

@@ -124,6 +124,9 @@ func (ch *Channel) Ack(deliveryTag uint64, multiple bool) error {
 		return ch.ack(deliveryTag)
 	}
 	tell, err := ch.ledger.ackUpTo(deliveryTag)
+	if err == nil {
+		ch.conn.cfg.Trace.settled(ch, SettleInfo{deliveryTag, methodAck, true, false})
+	}
 	return ch.acked(deliveryTag, tell, err)
 }
 
@@ -131,6 +134,9 @@ func (ch *Channel) Ack(deliveryTag uint64, multiple bool) error {
 // be told that there is something to flush.
 func (ch *Channel) ack(tag uint64) error {
 	tell, err := ch.ledger.ack(tag)
+	if err == nil {
+		ch.conn.cfg.Trace.settled(ch, SettleInfo{tag, methodAck, false, false})
+	}
 	if err != nil || tell {
 		return ch.acked(tag, tell, err)
 	}
@@ -161,22 +167,22 @@ func (ch *Channel) acked(tag uint64, tell bool, err error) error {
 // Nack refuses a delivery by its tag (basic.nack), with multiple all up to it; 0
 // with multiple is all there are.
 func (ch *Channel) Nack(deliveryTag uint64, multiple, requeue bool) error {
-	return ch.refuse(deliveryTag, multiple, func(buf []byte, tag uint64) []byte {
+	return ch.refuse(SettleInfo{deliveryTag, methodNack, multiple, requeue}, func(buf []byte, tag uint64) []byte {
 		return wire.AppendNack(buf, ch.id, tag, multiple, requeue)
 	})
 }
 
 // Reject refuses a delivery by its tag (basic.reject).
 func (ch *Channel) Reject(deliveryTag uint64, requeue bool) error {
-	return ch.refuse(deliveryTag, false, func(buf []byte, tag uint64) []byte {
+	return ch.refuse(SettleInfo{deliveryTag, methodReject, false, requeue}, func(buf []byte, tag uint64) []byte {
 		return wire.AppendReject(buf, ch.id, tag, requeue)
 	})
 }
 
 // refuse settles by a method that is sent at once, behind the acknowledgements
 // before it.
-func (ch *Channel) refuse(tag uint64, multiple bool, encode func([]byte, uint64) []byte) error {
-	c := ch.conn
+func (ch *Channel) refuse(how SettleInfo, encode func([]byte, uint64) []byte) error {
+	c, tag := ch.conn, how.DeliveryTag
 	buf, err := c.begin()
 	if err != nil {
 		return fmt.Errorf("amqp: refuse delivery %d: %w", tag, err)
@@ -185,7 +191,7 @@ func (ch *Channel) refuse(tag uint64, multiple bool, encode func([]byte, uint64)
 		c.out.Abort()
 		return fmt.Errorf("amqp: refuse delivery %d: %w", tag, ch.end())
 	}
-	buf, last, err := ch.settle(buf, tag, multiple)
+	buf, last, err := ch.settle(buf, tag, how.Multiple)
 	if last != 0 {
 		buf = encode(buf, last)
 	}
@@ -193,8 +199,16 @@ func (ch *Channel) refuse(tag uint64, multiple bool, encode func([]byte, uint64)
 	if err != nil {
 		return fmt.Errorf("amqp: refuse delivery %d: %w", tag, err)
 	}
+	c.cfg.Trace.settled(ch, how)
 	return nil
 }
+
+// The methods that settle, as SettleInfo names them.
+const (
+	methodAck    = "basic.ack"
+	methodNack   = "basic.nack"
+	methodReject = "basic.reject"
+)
 
 // settle takes tag, or all up to it, from the ledger, for the caller to append
 // its settlement. last is the tag to send, if not 0.

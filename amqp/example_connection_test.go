@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/leveret-mq/leveret/amqp"
@@ -168,6 +169,7 @@ func ExampleConn_ExchangeExists() {
 // Publish waits by itself while the broker has an alarm. Blocked is for those who want to know.
 func ExampleConn_Blocked() {
 	onBroker(func(ctx context.Context, cfg amqp.Config, broker *amqptest.Broker) error {
+		cfg.Logger = quiet // an alarm is a warning
 		return amqp.WithConnection(ctx, cfg, func(conn *amqp.Conn) error {
 			changes := conn.Blocked() // from here on nothing is missed
 			broker.Block("low on memory")
@@ -274,4 +276,31 @@ func ExampleTrace() {
 	// channel 1 opened
 	// channel 1 closed: <nil>
 	// closed: <nil>
+}
+
+// One set of hooks counts, the other prints.
+func ExampleJoinTraces() {
+	onBroker(func(ctx context.Context, cfg amqp.Config, _ *amqptest.Broker) error {
+		var confirmed, failed atomic.Int64
+		counts := &amqp.Trace{Confirmed: func(_ *amqp.Channel, info amqp.ConfirmInfo) {
+			if info.Err != nil {
+				failed.Add(1)
+			} else {
+				confirmed.Add(1)
+			}
+		}}
+		prints := &amqp.Trace{Returned: func(_ *amqp.Channel, ret *amqp.Return) { fmt.Println("came back:", ret.ReplyText) }}
+		cfg.Trace = amqp.JoinTraces(counts, prints)
+		err := amqp.WithChannel(ctx, cfg, func(ch *amqp.Channel) error {
+			return ch.WithPublisher(ctx, amqp.PublisherOptions{Mandatory: true}, func(p *amqp.Publisher) error {
+				_, err := p.Publish(ctx, "", "nobody", amqp.Message{})
+				return err
+			})
+		})
+		fmt.Println(errors.Is(err, amqp.ErrReturned), confirmed.Load(), failed.Load())
+		return nil
+	})
+	// Output:
+	// came back: NO_ROUTE
+	// true 0 1
 }

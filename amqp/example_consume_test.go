@@ -92,6 +92,16 @@ func ExampleConsumer_Tag() {
 	// Output: worker-7
 }
 
+func ExampleConsumer_Queue() {
+	onChannel(nil, func(ctx context.Context, ch *amqp.Channel) error {
+		return ch.WithConsumer(ctx, amqp.Consume{Queue: "jobs"}, func(c *amqp.Consumer) error {
+			fmt.Println(c.Queue())
+			return nil
+		})
+	})
+	// Output: jobs
+}
+
 // When the broker ends the consumer, the range ends, and Err says why.
 func ExampleConsumer_Err() {
 	onChannel(nil, func(ctx context.Context, ch *amqp.Channel) error {

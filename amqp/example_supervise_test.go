@@ -14,6 +14,7 @@ import (
 // The body runs again on each connection, and declares and consumes anew.
 func ExampleSupervise() {
 	onBroker(func(ctx context.Context, cfg amqp.Config, broker *amqptest.Broker) error {
+		cfg.Logger = quiet // each new attempt is a warning without OnRetry
 		connections := 0
 		return amqp.Supervise(ctx, cfg, amqp.Retry{Min: time.Millisecond}, func(conn *amqp.Conn) error {
 			connections++
@@ -52,6 +53,7 @@ func ExampleRetry() {
 // An outbox lives outside of connections: whoever publishes waits for the broker's confirm, across their losses.
 func ExampleOutbox() {
 	onBroker(func(ctx context.Context, cfg amqp.Config, broker *amqptest.Broker) error {
+		cfg.Logger = quiet
 		outbox := amqp.NewOutbox(amqp.OutboxOptions{Mandatory: true})
 		return scope.Run(ctx, func(s *scope.Scope) error {
 			s.Go(func(ctx context.Context) error {

@@ -81,6 +81,7 @@ func Example_publishing() {
 // What the body declares and consumes, it declares and consumes again on the next connection.
 func Example_reconnecting() {
 	onBroker(func(ctx context.Context, cfg amqp.Config, broker *amqptest.Broker) error {
+		cfg.Logger = quiet
 		connections := 0
 		consume := func(ctx context.Context, _ *amqp.Channel) error {
 			if connections++; connections == 2 {

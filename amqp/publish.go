@@ -131,6 +131,7 @@ func (ch *Channel) appendMessage(ctx context.Context, buf []byte, exchange, rout
 		n = ch.confirms.add(*m)
 	}
 	c.published++
+	c.cfg.Trace.published(ch, exchange, routingKey, msg, n)
 	if len(msg.Body) >= largeBody && c.out.Gathers() {
 		ch.appendLarge(ctx, buf, msg.Body)
 		return n, nil

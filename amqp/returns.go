@@ -76,6 +76,7 @@ func (ch *Channel) onReturn(ret *returned) error {
 		told = ch.confirms.returned(uint64(n), &ret.Return)
 	}
 	ch.conn.stats.returned.Add(1)
+	ch.conn.cfg.Trace.returned(ch, &ret.Return)
 	ch.mu.Lock()
 	r := ch.returns
 	ch.mu.Unlock()

@@ -1,6 +1,9 @@
 package amqp
 
-import "sync/atomic"
+import (
+	"slices"
+	"sync/atomic"
+)
 
 // Stats is what a connection has done so far, and what it holds now.
 type Stats struct {
@@ -8,8 +11,13 @@ type Stats struct {
 	Delivered uint64 // messages received for consumers
 	Returned  uint64 // messages that came back as unroutable
 	Channels  int    // open now
-	Waiting   int    // calls and publishes that wait for the broker now
-	Blocked   bool   // the broker takes no messages now
+	Consumers int    // started, on all channels
+	// Unconfirmed are the messages on channels with confirms that have no
+	// outcome yet, and Unsettled the deliveries that nobody has settled.
+	Unconfirmed, Unsettled int
+
+	Waiting int  // calls and publishes that wait for the broker now
+	Blocked bool // the broker takes no messages now
 }
 
 // counters are those that the reader keeps.
@@ -28,7 +36,22 @@ func (c *Conn) Stats() Stats {
 		c.out.Abort()
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	s.Channels = c.open
+	channels := slices.Clone(c.channels)
+	c.mu.Unlock()
+	for _, ch := range channels {
+		if ch != nil {
+			ch.count(&s)
+		}
+	}
 	return s
+}
+
+// count adds what the channel holds.
+func (ch *Channel) count(s *Stats) {
+	ch.mu.Lock()
+	s.Consumers += len(ch.consumers)
+	ch.mu.Unlock()
+	s.Unconfirmed += ch.confirms.unconfirmed()
+	s.Unsettled += ch.ledger.unsettled()
 }

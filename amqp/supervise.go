@@ -16,7 +16,8 @@ type Retry struct {
 	Min, Max time.Duration
 	Attempts int // failures in a row until it gives up; 0: never
 	// OnRetry is called before each wait: with how many attempts have failed in
-	// a row, how long the wait is, and what ended the attempt.
+	// a row, how long the wait is, and what ended the attempt. Nil: the same is
+	// logged as a warning.
 	OnRetry func(attempt int, delay time.Duration, cause error)
 }
 
@@ -74,7 +75,7 @@ func Supervise(ctx context.Context, cfg Config, retry Retry, body func(*Conn) er
 		if retry.Attempts > 0 && failures >= retry.Attempts {
 			return fmt.Errorf("amqp: gave up after %d attempts: %w", failures, a.err)
 		}
-		if !retry.wait(ctx, failures, a.err) {
+		if !retry.wait(ctx, &cfg, failures, a.err) {
 			return cutShort(ctx, a.err)
 		}
 	}
@@ -111,10 +112,13 @@ func (r *Retry) bound(failures int) time.Duration {
 }
 
 // wait reports false when ctx ended it.
-func (r *Retry) wait(ctx context.Context, failures int, cause error) bool {
+func (r *Retry) wait(ctx context.Context, cfg *Config, failures int, cause error) bool {
 	delay := rand.N(r.bound(failures)) // #nosec G404 -- jitter is no secret
+	cfg.Trace.retry(failures, delay, cause)
 	if r.OnRetry != nil {
 		r.OnRetry(failures, delay, cause)
+	} else {
+		cfg.logger().Warn("amqp: connecting again after a wait", "uri", cfg.String(), "attempt", failures, "delay", delay, "cause", cause)
 	}
 	timer := time.NewTimer(delay)
 	defer timer.Stop()
