@@ -142,6 +142,7 @@ func (c *Conn) hangUp() {
 		c.cut.Stop()
 	}
 	_ = c.raw.Close()
+	c.bytes.Close()
 }
 
 var errScopeEnded = fmt.Errorf("%w: its scope has ended", ErrConnectionClosed)

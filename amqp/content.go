@@ -58,7 +58,7 @@ func (ch *Channel) onHeader(payload []byte) error {
 	if m.size < ownSize {
 		m.body = ch.conn.bytes.Make(m.size)
 	} else {
-		m.body = make([]byte, min(m.size, trustSize))
+		m.body = ch.conn.bytes.Large(min(m.size, trustSize))
 	}
 	if m.size == 0 {
 		return ch.onContent()

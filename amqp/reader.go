@@ -69,6 +69,7 @@ func (c *Conn) readFrames() error {
 		}
 		if c.in.calm == quietReads {
 			c.bytes.Reset()
+			c.bytes.Forget()
 			c.deliveries.Reset()
 		}
 	}

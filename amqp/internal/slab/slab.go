@@ -1,6 +1,9 @@
 // Package slab carves what is received out of larger pieces of memory, so that
 // many messages cost one allocation. The garbage collector owns the pieces:
 // nothing has to be released, and what is kept pins the piece that it is in.
+//
+//	slab.go     bytes and items, carved out of pieces
+//	recycle.go  memory that nobody holds any more, to be filled again
 package slab
 
 import "unsafe"
@@ -9,18 +12,20 @@ const (
 	firstBytes = 512
 	maxBytes   = 64 << 10
 	firstItems = 4
-	itemBytes  = 8 << 10 // a size class of the allocator's, filled as far as items go into it
+	itemBytes  = 32 << 10 // a size class of the allocator's, filled as far as items go into it
 )
 
 // Bytes carves byte slices and strings. Pieces start small and double, so that
-// a quiet connection holds little. The zero value is ready.
+// a quiet connection holds little. The zero value is ready, and must not be
+// copied.
 type Bytes struct {
 	free []byte
 	next int // size of the next piece
+	used recycler
 }
 
-// Make returns n bytes of its own, n being small against a piece. Their
-// capacity ends with them, so that appending to them copies.
+// Make returns n bytes of its own with anything in them, n being small against a
+// piece. Their capacity ends with them, so that appending to them copies.
 func (s *Bytes) Make(n int) []byte {
 	if n > len(s.free) {
 		s.refill(n)
@@ -28,6 +33,14 @@ func (s *Bytes) Make(n int) []byte {
 	b := s.free[:n:n]
 	s.free = s.free[n:]
 	return b
+}
+
+// Large is Make for what deserves a piece of its own.
+func (s *Bytes) Large(n int) []byte {
+	if n < minRecycled || n > maxRecycled {
+		return make([]byte, n)
+	}
+	return s.used.piece(n)[:n:n]
 }
 
 // Copy returns a copy of b.
@@ -50,11 +63,31 @@ func (s *Bytes) String(b []byte) string {
 
 func (s *Bytes) refill(n int) {
 	s.next = min(max(2*s.next, firstBytes), maxBytes)
-	s.free = make([]byte, max(s.next, n))
+	if s.next < maxBytes {
+		s.free = make([]byte, max(s.next, n))
+	} else {
+		s.free = s.Large(max(s.next, n))
+	}
 }
 
 // Reset drops the current piece and starts small again.
-func (s *Bytes) Reset() { *s = Bytes{} }
+func (s *Bytes) Reset() { s.free, s.next = nil, 0 }
+
+// Forget drops the pieces that are kept for being filled again. Any goroutine may
+// call it.
+func (s *Bytes) Forget() {
+	s.used.mu.Lock()
+	defer s.used.mu.Unlock()
+	s.used.drop()
+}
+
+// Close is Forget for good.
+func (s *Bytes) Close() {
+	s.Forget()
+	s.used.mu.Lock()
+	defer s.used.mu.Unlock()
+	s.used.closed = true
+}
 
 // Items carves values of one type, in the same way.
 type Items[T any] struct {
@@ -75,9 +108,12 @@ func (s *Items[T]) Next() *T {
 
 func (s *Items[T]) refill() {
 	var v T
-	s.next = min(max(2*s.next, firstItems), max(itemBytes/int(unsafe.Sizeof(v)), 1))
-	s.piece, s.used = make([]T, s.next), 0
+	most := max(itemBytes/int(unsafe.Sizeof(v)), 1)
+	s.used, s.next = 0, min(max(2*s.next, firstItems), most)
+	s.piece = make([]T, s.next)
 }
 
 // Reset drops the current piece and starts small again.
-func (s *Items[T]) Reset() { *s = Items[T]{} }
+func (s *Items[T]) Reset() {
+	*s = Items[T]{}
+}
