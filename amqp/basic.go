@@ -51,20 +51,20 @@ func (ch *Channel) lateGet(queue string, noAck bool, d *delivery) {
 }
 
 // onGetOk starts the content of a basic.get.
-func (ch *Channel) onGetOk(m *wire.BasicGetOk) error {
+func (ch *Channel) onGetOk(got *wire.BasicGetOk) error {
 	noAck, ok := ch.oldestGet()
 	if !ok {
 		return protocolError("the broker sent basic.get-ok on channel %d, which answers nothing", ch.id)
 	}
-	if err := ch.enterTag(m.DeliveryTag, noAck); err != nil {
+	if err := ch.enterTag(got.DeliveryTag, noAck); err != nil {
 		return err
 	}
-	d := ch.conn.deliveries.Next()
-	d.Envelope = Envelope{
-		DeliveryTag: m.DeliveryTag, Exchange: m.Exchange, RoutingKey: m.RoutingKey,
-		Redelivered: m.Redelivered, MessageCount: int(m.MessageCount), channel: ch,
-	}
-	ch.content.delivery, ch.content.get = d, m
+	m := &ch.content
+	m.head = delivery{Envelope: Envelope{
+		DeliveryTag: got.DeliveryTag, Exchange: got.Exchange, RoutingKey: got.RoutingKey,
+		Redelivered: got.Redelivered, MessageCount: int(got.MessageCount), channel: ch,
+	}}
+	m.delivery, m.get = &m.head, got
 	return nil
 }
 

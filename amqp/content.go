@@ -11,7 +11,8 @@ import (
 // body, frame by frame. It belongs to the reader.
 type content struct {
 	ch       *Channel
-	delivery *delivery // basic.deliver or basic.get-ok, else nil
+	delivery *delivery // head, for basic.deliver or basic.get-ok, else nil
+	head     delivery
 	consumer *Consumer // of basic.deliver
 	get      *wire.BasicGetOk
 	ret      *returned // basic.return, else nil
@@ -119,22 +120,35 @@ func (ch *Channel) onBody(n int) error {
 // onContent hands a whole message on.
 func (ch *Channel) onContent() error {
 	m := &ch.content
-	d, consumer, get, ret := m.delivery, m.consumer, m.get, m.ret
+	consumer, get, ret := m.consumer, m.get, m.ret
 	body := m.body
 	m.delivery, m.consumer, m.get, m.ret, m.body, m.inBody = nil, nil, nil, nil, nil, false
-	switch {
-	case ret != nil:
+	if ret != nil {
 		ret.body = body
 		return ch.onReturn(ret)
-	case get != nil:
-		d.setBody(body)
+	}
+	d := m.place(len(body))
+	d.setBody(body)
+	if get != nil {
 		ch.enterTags()
 		ch.conn.cfg.Trace.delivered(ch, d)
 		return ch.answer(get, d)
 	}
-	d.setBody(body)
 	consumer.receive(d)
 	return nil
+}
+
+// place puts the head where it stays. One with a large body is by itself: its
+// neighbours would keep the body from being collected.
+func (m *content) place(size int) (d *delivery) {
+	if size < ownSize {
+		d = m.ch.conn.deliveries.Next()
+		m.ch.conn.deliveries.Pin(size)
+	} else {
+		d = new(delivery)
+	}
+	*d, m.head = m.head, delivery{}
+	return d
 }
 
 // text copies b, unless it is what last holds.

@@ -38,7 +38,8 @@ func (ch *Channel) onDeliver(payload []byte) error {
 		c.receive(d)
 		return nil
 	}
-	m.delivery, m.consumer = d, c
+	m.head, m.delivery, m.consumer = *d, &m.head, c
+	ch.conn.deliveries.Undo()
 	return nil
 }
 

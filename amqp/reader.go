@@ -124,6 +124,7 @@ type countReads struct{ c *Conn }
 func (r countReads) Read(p []byte) (int, error) {
 	n, err := r.c.nc.Read(p)
 	r.c.in.reads.Add(1)
+	r.c.in.calm = 0
 	return n, err
 }
 

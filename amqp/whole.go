@@ -30,6 +30,7 @@ func (m *content) takeWhole(d *delivery) bool {
 		}
 		taken += wire.FrameOverhead + len(body)
 		d.setBody(m.ch.conn.bytes.Copy(body))
+		m.ch.conn.deliveries.Pin(len(body))
 	}
 	in.r += taken
 	d.Properties = m.properties

@@ -91,10 +91,15 @@ func (s *Bytes) Close() {
 
 // Items carves values of one type, in the same way.
 type Items[T any] struct {
-	piece []T
-	used  int
-	next  int // size of the next piece
+	piece  []T
+	used   int
+	next   int // size of the next piece
+	pinned int // bytes that the values of the piece hold
 }
+
+// pinLimit is how many bytes one value of a piece may keep from being collected
+// through its neighbours, about.
+const pinLimit = 256 << 10
 
 // Next returns a zero value of its own.
 func (s *Items[T]) Next() *T {
@@ -106,14 +111,29 @@ func (s *Items[T]) Next() *T {
 	return v
 }
 
+// Undo takes the last value back, which nobody may hold.
+func (s *Items[T]) Undo() {
+	var zero T
+	s.used--
+	s.piece[s.used] = zero
+}
+
+// Pin says that the last value holds n bytes.
+func (s *Items[T]) Pin(n int) {
+	if s.pinned += n; s.pinned >= pinLimit {
+		s.piece = s.piece[:s.used]
+	}
+}
+
 func (s *Items[T]) refill() {
 	var v T
-	most := max(itemBytes/int(unsafe.Sizeof(v)), 1)
-	s.used, s.next = 0, min(max(2*s.next, firstItems), most)
-	s.piece = make([]T, s.next)
+	most := itemBytes / int(unsafe.Sizeof(v))
+	if s.pinned > 0 {
+		most = min(most, pinLimit/(s.pinned/s.used+1))
+	}
+	s.next = max(min(max(2*s.next, firstItems), most), 1)
+	s.piece, s.used, s.pinned = make([]T, s.next), 0, 0
 }
 
 // Reset drops the current piece and starts small again.
-func (s *Items[T]) Reset() {
-	*s = Items[T]{}
-}
+func (s *Items[T]) Reset() { *s = Items[T]{} }
