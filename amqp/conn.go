@@ -143,6 +143,7 @@ func (c *Conn) hangUp() {
 	}
 	_ = c.raw.Close()
 	c.bytes.Close()
+	c.in.reserve.Release()
 }
 
 var errScopeEnded = fmt.Errorf("%w: its scope has ended", ErrConnectionClosed)

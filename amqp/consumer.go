@@ -31,7 +31,7 @@ type Consume struct {
 	// also bounds the client's buffer: the per-consumer basic.qos that goes
 	// with the consume. 0: 256, unless Qos was called on the channel;
 	// negative: unlimited. With NoAck, or unlimited, bytes bound the buffer
-	// (4 MiB), and then TCP holds the broker back.
+	// (1 MiB), and then TCP holds the broker back.
 	Prefetch  int
 	Arguments Table
 }
@@ -39,7 +39,7 @@ type Consume struct {
 const (
 	defaultPrefetch = 256
 	// byteBound is where a consumer without prefetch makes the reader stop.
-	byteBound = 4 << 20
+	byteBound = 1 << 20
 )
 
 // directReplyTo is the pseudo-queue of replies that come without a queue. RabbitMQ

@@ -4,6 +4,7 @@ import (
 	"io"
 	"sync/atomic"
 
+	"github.com/leveret-mq/leveret/amqp/internal/slab"
 	"github.com/leveret-mq/leveret/amqp/internal/wire"
 )
 
@@ -27,7 +28,8 @@ type frameReader struct {
 	calm int    // quiet reads in a row
 	// reads counts, for the heartbeat: whatever comes shows that the peer
 	// lives.
-	reads atomic.Uint32
+	reads   atomic.Uint32
+	reserve slab.Reserve
 }
 
 // take returns the next frame if all of it has been read. The payload is valid
@@ -90,13 +92,19 @@ func (f *frameReader) fill() error {
 	if n == 0 {
 		return err
 	}
+	f.count(n)
+	return nil
+}
+
+// count notes that a read brought n bytes.
+func (f *frameReader) count(n int) {
 	f.reads.Add(1)
+	f.reserve.Received(n)
 	if n < quietBuffer/2 {
 		f.calm++
 	} else {
 		f.calm = 0
 	}
-	return nil
 }
 
 // makeRoom moves the unread rest to the front of a buffer of the right size:

@@ -64,7 +64,7 @@ func (p *pulse) look(c *Conn) {
 	reads, progress := c.in.reads.Load(), c.out.Progress()
 	if reads == p.reads && !c.paused.Load() {
 		p.silent++
-		c.bytes.Forget()
+		c.giveBack()
 	} else {
 		p.silent = 0
 	}

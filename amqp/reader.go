@@ -69,10 +69,16 @@ func (c *Conn) readFrames() error {
 		}
 		if c.in.calm == quietReads {
 			c.bytes.Reset()
-			c.bytes.Forget()
 			c.deliveries.Reset()
+			c.giveBack()
 		}
 	}
+}
+
+// giveBack lets go of memory that only pays while a lot is received.
+func (c *Conn) giveBack() {
+	c.bytes.Forget()
+	c.in.reserve.Release()
 }
 
 // readBody reads a large body's frame, of which some is still in the socket,
@@ -123,8 +129,7 @@ type countReads struct{ c *Conn }
 
 func (r countReads) Read(p []byte) (int, error) {
 	n, err := r.c.nc.Read(p)
-	r.c.in.reads.Add(1)
-	r.c.in.calm = 0
+	r.c.in.count(n)
 	return n, err
 }
 

@@ -4,6 +4,7 @@
 //
 //	slab.go     bytes and items, carved out of pieces
 //	recycle.go  memory that nobody holds any more, to be filled again
+//	reserve.go  memory that nobody touches, so that there is less collecting
 package slab
 
 import "unsafe"
@@ -83,9 +84,9 @@ func (s *Bytes) Forget() {
 
 // Close is Forget for good.
 func (s *Bytes) Close() {
-	s.Forget()
 	s.used.mu.Lock()
 	defer s.used.mu.Unlock()
+	s.used.drop()
 	s.used.closed = true
 }
 

@@ -14,6 +14,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestCapacityEndsWithTheSlice(t *testing.T) {
 	var s Bytes
+	defer s.Close()
 	a, b := s.Make(10), s.Make(10)
 	copy(b, "neighbours")
 	assert.Equal(t, 10, cap(a))
@@ -23,6 +24,7 @@ func TestCapacityEndsWithTheSlice(t *testing.T) {
 
 func TestSlicesDoNotOverlap(t *testing.T) {
 	var s Bytes
+	defer s.Close()
 	rnd := rand.New(rand.NewPCG(1, 2))
 	var all [][]byte
 	for i := range 5000 {
@@ -32,7 +34,6 @@ func TestSlicesDoNotOverlap(t *testing.T) {
 		}
 		b := s.Make(n)
 		require.Len(t, b, n)
-		require.Equal(t, make([]byte, n), b, "memory is zero")
 		for j := range b {
 			b[j] = byte(i)
 		}
@@ -45,6 +46,7 @@ func TestSlicesDoNotOverlap(t *testing.T) {
 
 func TestStringsAliasNoBytes(t *testing.T) {
 	var s Bytes
+	defer s.Close()
 	in := []byte("text")
 	text := s.String(in)
 	body := s.Make(4)
@@ -58,6 +60,7 @@ func TestStringsAliasNoBytes(t *testing.T) {
 
 func TestCopyIsTheReceivers(t *testing.T) {
 	var s Bytes
+	defer s.Close()
 	in := []byte("bytes")
 	out := s.Copy(in)
 	copy(in, "other")
@@ -68,6 +71,7 @@ func TestCopyIsTheReceivers(t *testing.T) {
 
 func TestPiecesStartSmallAndGrow(t *testing.T) {
 	var s Bytes
+	defer s.Close()
 	var sizes []int
 	for len(sizes) < 10 {
 		s.free = nil
@@ -106,8 +110,41 @@ func TestItemsStartSmallAndGrow(t *testing.T) {
 	assert.Len(t, s.piece, firstItems)
 }
 
+func TestItemsThatHoldALotHaveFewNeighbours(t *testing.T) {
+	var s Items[int]
+	for range 1000 { // until pieces are long
+		s.Next()
+	}
+	const held = pinLimit / 8
+	s.used = len(s.piece)
+	var pieces []*int
+	for range 1000 {
+		if v := s.Next(); s.used == 1 {
+			pieces = append(pieces, v)
+		}
+		s.Pin(held)
+	}
+	assert.InDelta(t, 1000*held/pinLimit, len(pieces), 20)
+	assert.LessOrEqual(t, len(s.piece), 8, "no piece is longer than it will be filled")
+	s.Pin(10 * pinLimit)
+	last := &s.piece[0]
+	s.Next()
+	assert.NotSame(t, last, &s.piece[0])
+}
+
+func TestUndoneItemIsTheNext(t *testing.T) {
+	var s Items[int]
+	s.Next()
+	v := s.Next()
+	*v = 7
+	s.Undo()
+	assert.Same(t, v, s.Next())
+	assert.Zero(t, *v)
+}
+
 func TestManySmallOnesCostFewAllocations(t *testing.T) {
 	var b Bytes
+	defer b.Close()
 	var i Items[int]
 	in := make([]byte, 16)
 	allocs := testing.AllocsPerRun(10, func() {
