@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/leveret-mq/leveret/amqp"
 )
@@ -18,6 +19,11 @@ import (
 // answered. So a failure that the caller should hear of is a reply like any other.
 // A request without ReplyTo is handled and not answered; a reply to somebody who
 // has gone is dropped by the broker.
+//
+// When ctx ends, no request is begun any more, and handlers are told by theirs.
+// What a handler returns all the same is sent, and its request acknowledged, before
+// Serve returns; a broker that takes no messages is waited for no longer than five
+// seconds. A request whose handler gives up waits for another server.
 func Serve(ctx context.Context, ch *amqp.Channel, queue string, workers int, handle func(ctx context.Context, body []byte, env *amqp.Envelope) (amqp.Message, error)) error {
 	return ch.WithConsumer(ctx, amqp.Consume{Queue: queue, Prefetch: max(workers, 1)}, func(c *amqp.Consumer) error {
 		return c.Process(workers, func(ctx context.Context, body []byte, env *amqp.Envelope) error {
@@ -26,10 +32,26 @@ func Serve(ctx context.Context, ch *amqp.Channel, queue string, workers int, han
 				return err
 			}
 			reply.Properties.CorrelationID = env.Properties.CorrelationID
-			if err := ch.Publish(ctx, "", env.Properties.ReplyTo, reply); err != nil {
+			if err := send(ctx, ch, env.Properties.ReplyTo, reply); err != nil {
 				return fmt.Errorf("rpc: reply: %w", err)
 			}
 			return nil
 		})
 	})
+}
+
+// grace is how long after the end of a Serve's ctx a reply may take to get out.
+const grace = 5 * time.Second
+
+// send publishes a reply. The end of ctx does not cut that off, or the work would
+// be done again by another server.
+func send(ctx context.Context, ch *amqp.Channel, to string, reply amqp.Message) error {
+	live, giveUp := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer giveUp(nil)
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(grace, func() { giveUp(context.Cause(ctx)) })
+		context.AfterFunc(live, func() { timer.Stop() })
+	})
+	defer stop()
+	return ch.Publish(live, "", to, reply)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/leveret-mq/leveret/amqp"
 	"github.com/leveret-mq/leveret/amqp/rpc"
+	"github.com/leveret-mq/leveret/scope"
 )
 
 // request publishes requests that want no reply.
@@ -145,6 +146,73 @@ func TestServeEndsWithItsContext(t *testing.T) {
 		require.ErrorIs(w, err, context.Canceled)
 		assert.EqualValues(w, 2, told.Load())
 		require.Equal(w, 3, w.ready(requests))
+	})
+}
+
+// A handler in hand when ctx ends may finish: its reply is sent, and its request acknowledged, before Serve returns.
+func TestServeAnswersWhatItsHandlersFinish(t *testing.T) {
+	bubble(t, func(w *world) {
+		ctx, stop := context.WithCancel(context.Background())
+		defer stop()
+		slow := func(told context.Context, body []byte, env *amqp.Envelope) (amqp.Message, error) {
+			stop()
+			<-told.Done()
+			time.Sleep(time.Minute)
+			return echo(told, body, env)
+		}
+		var replied atomic.Bool
+		require.NoError(w, scope.Run(context.Background(), func(s *scope.Scope) error {
+			s.Go(func(context.Context) error {
+				err := amqp.WithChannel(context.Background(), w.cfg, func(ch *amqp.Channel) error {
+					err := rpc.Serve(ctx, ch, requests, 2, slow)
+					synctest.Wait()
+					assert.True(w, replied.Load(), "the reply is on its way before the scope ends")
+					return err
+				})
+				assert.ErrorIs(w, err, context.Canceled)
+				return nil
+			})
+			synctest.Wait()
+			w.client(func(ctx context.Context, c *rpc.Client) {
+				body, _, err := c.Call(ctx, "", requests, text("hello"))
+				require.NoError(w, err)
+				require.Equal(w, "re: hello", string(body))
+				replied.Store(true)
+			})
+			return nil
+		}))
+		require.Zero(w, w.ready(requests), "it is not handled again")
+	})
+}
+
+// A broker that takes no messages does not keep a Serve whose ctx has ended: the request waits for another server.
+func TestServeWaitsForABlockedBrokerNotForEver(t *testing.T) {
+	bubble(t, func(w *world) {
+		ctx, stop := context.WithCancel(context.Background())
+		defer stop()
+		w.channel(func(ch *amqp.Channel) {
+			msg := amqp.Message{Body: []byte("hello"), Properties: amqp.Properties{ReplyTo: "somebody"}}
+			require.NoError(w, ch.Confirm(ch.Context()))
+			require.NoError(w, ch.Publish(ch.Context(), "", requests, msg))
+		})
+		var began time.Time
+		err := amqp.WithChannel(context.Background(), w.cfg, func(ch *amqp.Channel) error {
+			return rpc.Serve(ctx, ch, requests, 2, func(told context.Context, body []byte, env *amqp.Envelope) (amqp.Message, error) {
+				w.broker.Block("low on memory")
+				// Who publishes nothing is not told that he may not.
+				require.NoError(w, ch.Publish(told, "", "dead", amqp.Message{}))
+				synctest.Wait()
+				stop()
+				<-told.Done()
+				began = time.Now()
+				return echo(told, body, env)
+			})
+		})
+		require.ErrorIs(w, err, context.Canceled)
+		require.LessOrEqual(w, time.Since(began), time.Minute)
+		w.broker.Unblock()
+		synctest.Wait()
+		require.Equal(w, 1, w.ready(requests))
 	})
 }
 
