@@ -20,12 +20,33 @@ const (
 	RejectPublishDLX = "reject-publish-dlx" // refuse and dead-letter it
 )
 
+// How a quorum queue dead-letters, for QueueArguments.DeadLetterStrategy.
+const (
+	AtMostOnce  = "at-most-once"  // the default
+	AtLeastOnce = "at-least-once" // with RejectPublish alone: until the other queue has it
+)
+
+// Where the leader of a quorum queue or a stream is made, and a classic queue, for
+// QueueArguments.LeaderLocator.
+const (
+	ClientLocal = "client-local" // on the node that the client is connected to
+	Balanced    = "balanced"
+)
+
+// Which messages a quorum queue holds back before it delivers them again, for
+// QueueArguments.DelayedRetry.
+const (
+	RetryFailed   = "failed"   // those that count as a failed attempt: Reject, and Process's errors
+	RetryReturned = "returned" // the others: Nack, and what Process gives back
+	RetryAll      = "all"
+)
+
 // QueueArguments are the arguments of queue.declare that people use, with their
 // types; Table makes the Queue.Arguments of them. Zero values are left out.
 // Times are rounded up to what the broker counts in.
 // https://www.rabbitmq.com/docs/queues#optional-arguments
 type QueueArguments struct {
-	Type                 string        // x-queue-type
+	Type                 string        // x-queue-type; without, what the virtual host's default is
 	MessageTTL           time.Duration // x-message-ttl, milliseconds; negative: 0, expire unless delivered at once
 	Expires              time.Duration // x-expires, milliseconds without use until the queue goes
 	MaxLength            int           // x-max-length, messages
@@ -33,12 +54,27 @@ type QueueArguments struct {
 	Overflow             string        // x-overflow
 	DeadLetterExchange   string        // x-dead-letter-exchange; DeadLetterToDefault for ""
 	DeadLetterRoutingKey string        // x-dead-letter-routing-key
+	DeadLetterStrategy   string        // x-dead-letter-strategy, of quorum queues
 	MaxPriority          uint8         // x-max-priority, of classic queues
 	SingleActiveConsumer bool          // x-single-active-consumer
 	DeliveryLimit        int           // x-delivery-limit, of quorum queues; negative: none
+	LeaderLocator        string        // x-queue-leader-locator
+	InitialGroupSize     int           // x-quorum-initial-group-size, members of a quorum queue
+	InitialClusterSize   int           // x-initial-cluster-size, members of a stream
 	MaxAge               string        // x-max-age, of streams, such as "7D"
 	MaxSegmentBytes      int64         // x-stream-max-segment-size-bytes
-	Other                Table         // whatever else; it wins over the fields
+	FilterBytes          uint8         // x-stream-filter-size-bytes, from 16 on, of streams
+	// ConsumerTimeout is x-consumer-timeout, of quorum queues since RabbitMQ 4.3, in
+	// milliseconds: how long a delivery may stay unsettled.
+	ConsumerTimeout time.Duration
+	// DelayedRetry is x-delayed-retry-type, of quorum queues since RabbitMQ 4.3:
+	// what is delivered again waits for DelayedRetryMin (x-delayed-retry-min, to be
+	// set with it, milliseconds) times its deliveries, DelayedRetryMax at most.
+	DelayedRetry                     string
+	DelayedRetryMin, DelayedRetryMax time.Duration
+	// Other is whatever else there is; it wins over the fields. RabbitMQ 4.3 and
+	// later refuse x-queue-mode, x-queue-master-locator and an x-queue-version of 1.
+	Other Table
 	// DeadLetterToDefault has DeadLetterExchange be the default exchange.
 	DeadLetterToDefault bool
 }
@@ -57,6 +93,7 @@ func (a QueueArguments) Table() Table {
 		t["x-dead-letter-exchange"] = ""
 	}
 	setText(t, "x-dead-letter-routing-key", a.DeadLetterRoutingKey)
+	setText(t, "x-dead-letter-strategy", a.DeadLetterStrategy)
 	setNumber(t, "x-max-priority", int64(a.MaxPriority))
 	if a.SingleActiveConsumer {
 		t["x-single-active-consumer"] = true
@@ -64,6 +101,14 @@ func (a QueueArguments) Table() Table {
 	setNumber(t, "x-delivery-limit", int64(max(a.DeliveryLimit, -1)))
 	setText(t, "x-max-age", a.MaxAge)
 	setNumber(t, "x-stream-max-segment-size-bytes", a.MaxSegmentBytes)
+	setNumber(t, "x-stream-filter-size-bytes", int64(a.FilterBytes))
+	setText(t, "x-queue-leader-locator", a.LeaderLocator)
+	setNumber(t, "x-quorum-initial-group-size", int64(a.InitialGroupSize))
+	setNumber(t, "x-initial-cluster-size", int64(a.InitialClusterSize))
+	setMilliseconds(t, "x-consumer-timeout", a.ConsumerTimeout)
+	setText(t, "x-delayed-retry-type", a.DelayedRetry)
+	setMilliseconds(t, "x-delayed-retry-min", a.DelayedRetryMin)
+	setMilliseconds(t, "x-delayed-retry-max", a.DelayedRetryMax)
 	maps.Copy(t, a.Other)
 	return t
 }

@@ -64,7 +64,7 @@ func (ch *channel) newConsumer(m *wire.BasicConsume) (*consumer, *exception) {
 		case arg == "x-priority":
 			return nil, fail(preconditionFailed, "invalid arg 'x-priority' for %s: \"expected integer, got %s\"", who, typeName(value))
 		case arg == "x-cancel-on-ha-failover": // there is no failover here
-		case arg == "x-consumer-timeout" && isInt && ch.conn.broker.cfg.version.consumerTimeoutArgument:
+		case arg == "x-consumer-timeout" && isInt && ch.conn.broker.cfg.version.knowsNewArguments:
 			c.timeout = time.Duration(number) * time.Millisecond
 		case !ch.conn.broker.cfg.arguments[arg]:
 			return nil, fail(preconditionFailed, "invalid arg '%s' for %s: amqptest does not know it; WithArguments lets it pass", arg, who)

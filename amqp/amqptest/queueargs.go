@@ -70,8 +70,17 @@ var queueArguments = map[string]queueArgument{
 	"x-queue-leader-locator": {false, true, func(_ *queueSettings, v any) string {
 		return readChoice(v, new(string), "invalid_queue_locator_arg", "client-local", "balanced", "random", "least-leaders")
 	}},
+	// Messages that come again come at once here.
+	"x-delayed-retry-type": {false, true, func(_ *queueSettings, v any) string {
+		return readChoice(v, new(string), "invalid_delayed_retry_type", "disabled", "all", "failed", "returned")
+	}},
+	"x-delayed-retry-min":         {false, true, func(_ *queueSettings, v any) string { return readMilliseconds(v, false, new(time.Duration)) }},
+	"x-delayed-retry-max":         {false, true, func(_ *queueSettings, v any) string { return readMilliseconds(v, false, new(time.Duration)) }},
 	"x-quorum-initial-group-size": {false, true, func(_ *queueSettings, v any) string { return readCount(v, new(int)) }},
 }
+
+// newArguments are unknown to older versions.
+var newArguments = []string{"x-consumer-timeout", "x-delayed-retry-type", "x-delayed-retry-min", "x-delayed-retry-max"}
 
 // readQueueArguments understands the arguments of queue.declare. What the broker does not know it refuses:
 // a test should not pass because an argument was ignored.
@@ -91,7 +100,7 @@ func (b *Broker) readQueueArguments(vhost, name string, arguments wire.Table) (q
 	}
 	for _, arg := range slices.Sorted(maps.Keys(arguments)) {
 		known, ok := queueArguments[arg]
-		if arg == "x-consumer-timeout" && !b.cfg.version.consumerTimeoutArgument || slices.Contains(b.cfg.version.goneArguments, arg) {
+		if !b.cfg.version.knowsNewArguments && slices.Contains(newArguments, arg) || slices.Contains(b.cfg.version.goneArguments, arg) {
 			ok = false // this version does not know it
 		}
 		switch {

@@ -30,7 +30,7 @@ type behaviour struct {
 	acceptsCancelOk          bool // and says so with the capability accept_consumer_cancel_ok
 	cancelsOnTimeout         bool
 	timesOutQuorumOnly       bool
-	consumerTimeoutArgument  bool
+	knowsNewArguments        bool // newArguments
 	goneArguments            []string
 	passiveConfigures        bool // a passive declaration needs the right to configure
 	repliesAreRouted         bool // a mandatory direct reply that arrives is not returned
@@ -41,6 +41,6 @@ var behaviours = map[Version]behaviour{
 	V310: {name: "3.10.8", minFrameMax: 4096, maxMessage: 128 << 20, deliveryLimit: -1, everyReturnCounts: true},
 	V43: {name: "4.3.0", minFrameMax: 8192, maxMessage: 16 << 20, deliveryLimit: 20,
 		deniesGlobalQos: true, deniesTransient: true, acceptsCancelOk: true, cancelsOnTimeout: true, timesOutQuorumOnly: true,
-		goneArguments:           []string{"x-queue-mode", "x-queue-master-locator"},
-		consumerTimeoutArgument: true, passiveConfigures: true, repliesAreRouted: true, refusesGetOnSingleActive: true},
+		goneArguments:     []string{"x-queue-mode", "x-queue-master-locator"},
+		knowsNewArguments: true, passiveConfigures: true, repliesAreRouted: true, refusesGetOnSingleActive: true},
 }
