@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"weak"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -276,4 +277,42 @@ func TestSocketIsClosedWhenTheConnectionHasReturned(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestConnectionIsCollectedWhenItHasReturned(t *testing.T) {
+	overTCP(t, func(ctx context.Context, w *world) {
+		const n = 100
+		w.queue("large", 0)
+		connect := func() (held weak.Pointer[amqp.Conn], kept []byte) {
+			err := amqp.WithConnection(ctx, w.cfg, func(conn *amqp.Conn) error {
+				held = weak.Make(conn)
+				return conn.WithChannel(ctx, func(ch *amqp.Channel) error {
+					for i := range n {
+						if err := ch.Publish(ctx, "", "large", amqp.Message{Body: make([]byte, 1+i%2*(64<<10))}); err != nil {
+							return err
+						}
+					}
+					return ch.WithConsumer(ctx, amqp.Consume{Queue: "large", NoAck: true}, func(c *amqp.Consumer) error {
+						got := 0
+						for body := range c.Messages() {
+							kept = body
+							if got++; got == n/2 { // the rest is never taken
+								break
+							}
+						}
+						return c.Err()
+					})
+				})
+			})
+			require.NoError(w, err)
+			return held, kept
+		}
+		held, kept := connect()
+		for range 10 {
+			runtime.GC()
+			runtime.Gosched()
+		}
+		assert.Nil(w, held.Value(), "a body that is kept keeps the connection")
+		runtime.KeepAlive(kept)
+	})
 }

@@ -123,6 +123,14 @@ func (r *recycler) takeBack(c int, p *byte) {
 	r.free[c] = append(r.free[c], p)
 }
 
+// forget drops what is kept, and with last set also what will come back.
+func (r *recycler) forget(last bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.drop()
+	r.closed = r.closed || last
+}
+
 // drop leaves what is kept to the garbage collector.
 func (r *recycler) drop() {
 	clear(r.free[:])

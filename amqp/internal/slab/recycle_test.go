@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"testing"
 	"time"
+	"weak"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -20,7 +21,8 @@ func alone(t *testing.T) {
 	collect(t, func() bool { return circulation.Load() == 0 })
 }
 
-func (r *recycler) counts() (lent, kept int) {
+func (s *Bytes) counts() (lent, kept int) {
+	r := s.used.Load()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.lent, r.kept
@@ -37,14 +39,14 @@ func TestMemoryThatNobodyHoldsIsFilledAgain(t *testing.T) {
 	}
 	runtime.KeepAlive(held)
 	held = nil
-	collect(t, func() bool { lent, kept := s.used.counts(); return lent == 0 && kept == n*size })
+	collect(t, func() bool { lent, kept := s.counts(); return lent == 0 && kept == n*size })
 	var again [][]byte
 	for i := range n {
 		b := s.Large(size - i)
 		b[0] = byte(i)
 		again = append(again, b)
 	}
-	lent, kept := s.used.counts()
+	lent, kept := s.counts()
 	assert.Equal(t, n*size, lent)
 	assert.Zero(t, kept)
 	for i, b := range again {
@@ -55,7 +57,7 @@ func TestMemoryThatNobodyHoldsIsFilledAgain(t *testing.T) {
 	s.Close()
 	again = nil
 	collect(t, func() bool { return circulation.Load() == 0 })
-	_, kept = s.used.counts()
+	_, kept = s.counts()
 	assert.Zero(t, kept, "who has closed keeps nothing")
 }
 
@@ -84,7 +86,7 @@ func TestCirculationIsBounded(t *testing.T) {
 		for range 2 * connectionLimit / maxRecycled {
 			held = append(held, all[i].Large(maxRecycled))
 		}
-		lent, kept := all[i].used.counts()
+		lent, kept := all[i].counts()
 		assert.LessOrEqual(t, lent+kept, connectionLimit)
 	}
 	assert.LessOrEqual(t, circulation.Load(), int64(circulationLimit))
@@ -106,9 +108,9 @@ func TestSizesThatAreAskedForNoMoreGiveWay(t *testing.T) {
 	}
 	runtime.KeepAlive(held)
 	held = nil
-	collect(t, func() bool { _, kept := s.used.counts(); return kept == connectionLimit })
+	collect(t, func() bool { _, kept := s.counts(); return kept == connectionLimit })
 	s.Large(minRecycled)
-	lent, kept := s.used.counts()
+	lent, kept := s.counts()
 	assert.Equal(t, minRecycled, lent)
 	assert.Zero(t, kept)
 	s.Close()
@@ -119,9 +121,19 @@ func TestForgottenMemoryIsCollected(t *testing.T) {
 	var s Bytes
 	defer s.Close()
 	s.Large(maxRecycled)
-	collect(t, func() bool { _, kept := s.used.counts(); return kept == maxRecycled })
+	collect(t, func() bool { _, kept := s.counts(); return kept == maxRecycled })
 	s.Forget()
-	_, kept := s.used.counts()
+	_, kept := s.counts()
 	assert.Zero(t, kept)
 	s.Close()
+}
+
+func TestMemoryKeepsNobodyFromBeingCollected(t *testing.T) {
+	s := new(Bytes)
+	s.next = maxBytes
+	s.Make(10) // of a piece that s holds
+	held := weak.Make(s)
+	s.Close()
+	s = nil
+	collect(t, func() bool { return held.Value() == nil })
 }

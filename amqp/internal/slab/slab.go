@@ -7,7 +7,10 @@
 //	reserve.go  memory that nobody touches, so that there is less collecting
 package slab
 
-import "unsafe"
+import (
+	"sync/atomic"
+	"unsafe"
+)
 
 const (
 	firstBytes = 512
@@ -22,7 +25,9 @@ const (
 type Bytes struct {
 	free []byte
 	next int // size of the next piece
-	used recycler
+	// used is apart, since the finalizers of all pieces refer to it: the piece
+	// in free must not be among what it refers to.
+	used atomic.Pointer[recycler]
 }
 
 // Make returns n bytes of its own with anything in them, n being small against a
@@ -41,7 +46,12 @@ func (s *Bytes) Large(n int) []byte {
 	if n < minRecycled || n > maxRecycled {
 		return make([]byte, n)
 	}
-	return s.used.piece(n)[:n:n]
+	r := s.used.Load()
+	if r == nil {
+		r = new(recycler)
+		s.used.Store(r)
+	}
+	return r.piece(n)[:n:n]
 }
 
 // Copy returns a copy of b.
@@ -74,20 +84,19 @@ func (s *Bytes) refill(n int) {
 // Reset drops the current piece and starts small again.
 func (s *Bytes) Reset() { s.free, s.next = nil, 0 }
 
-// Forget drops the pieces that are kept for being filled again. Any goroutine may
+// Forget drops the memory that is kept for being filled again. Any goroutine may
 // call it.
 func (s *Bytes) Forget() {
-	s.used.mu.Lock()
-	defer s.used.mu.Unlock()
-	s.used.drop()
+	if r := s.used.Load(); r != nil {
+		r.forget(false)
+	}
 }
 
-// Close is Forget for good.
+// Close is Forget for good, for when nothing will be received any more.
 func (s *Bytes) Close() {
-	s.used.mu.Lock()
-	defer s.used.mu.Unlock()
-	s.used.drop()
-	s.used.closed = true
+	if r := s.used.Load(); r != nil {
+		r.forget(true)
+	}
 }
 
 // Items carves values of one type, in the same way.
