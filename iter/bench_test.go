@@ -25,6 +25,29 @@ func BenchmarkStream(b *testing.B) {
 	}
 }
 
+// BenchmarkChannel is the same by a buffered channel, one item at a time.
+func BenchmarkChannel(b *testing.B) {
+	for _, loops := range []int{1, 4} {
+		b.Run(fmt.Sprintf("loops=%d", loops), func(b *testing.B) {
+			items := make(chan message, 512)
+			b.ReportAllocs()
+			var wg sync.WaitGroup
+			for range loops {
+				wg.Go(func() {
+					for range items { //nolint:revive // nothing is done with it
+					}
+				})
+			}
+			m := message{envelope: new(int)}
+			for range b.N {
+				items <- m
+			}
+			close(items)
+			wg.Wait()
+		})
+	}
+}
+
 func handOver(b *testing.B, loops, burst int) {
 	const bound = 512 // pushed between two swaps, as a prefetch would have it
 	s := iter.NewStream[message]()
