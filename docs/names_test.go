@@ -3,19 +3,23 @@ package docs
 import (
 	"os"
 	"path"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/leveret-mq/leveret/amqp"
 )
 
 var (
 	link      = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	heading   = regexp.MustCompile(`(?m)^#+ (.*)$`)
 	named     = regexp.MustCompile("`((?:[Tt]est|Example)[A-Z_]\\w*)`")
-	namedIn   = regexp.MustCompile("\\[`((?:[Tt]est|Example|Fuzz)\\w+)`\\]\\((\\S+)\\)")
+	namedIn   = regexp.MustCompile("\\[`((?:[Tt]est|Example|Fuzz)\\w+)`\\]\\(([^)\\s]+)\\)")
+	picture   = regexp.MustCompile(`!\[(.*)\]\(([^)\s]+)\)`)
 	noHeading = regexp.MustCompile(`[^\w\- ]`)
 )
 
@@ -76,24 +80,55 @@ func TestIndexIsWhole(t *testing.T) {
 	all := pages(t)
 	for name := range all {
 		if dir, file := path.Split(name); dir == "docs/" && file != "README.md" {
-			assert.Contains(t, all["docs/README.md"], "]("+file+")", "docs/README.md does not tell of it")
+			assert.True(t, strings.Contains(all["docs/README.md"], "]("+file+")"), "docs/README.md does not tell of %s", file)
 		}
 	}
 }
 
-// Each picture says what it shows to those who do not see it, and is used.
-func TestPicturesAreDescribed(t *testing.T) {
-	var text strings.Builder
-	for _, page := range inOrder(pages(t)) {
-		text.WriteString(page)
+// Each picture is shown, and said in words for those who do not see it.
+func TestPicturesAreShownAndDescribed(t *testing.T) {
+	shown := map[string]bool{}
+	for page, text := range inOrder(pages(t)) {
+		for _, p := range picture.FindAllStringSubmatch(text, -1) {
+			shown[path.Join(path.Dir(page), p[2])] = true
+			assert.Greater(t, len(p[1]), 20, "%s: what does %s show?", page, p[2])
+		}
 	}
-	for name, svg := range inOrder(read(t, ".svg")) {
-		assert.Contains(t, svg, "<title>", "%s", name)
-		assert.Contains(t, text.String(), path.Base(name)+")", "no page shows %s", name)
+	for name := range inOrder(read(t, ".svg")) {
+		assert.True(t, shown[name], "no page shows %s", name)
 	}
 }
 
 func exists(name string) bool {
 	_, err := os.Stat(name)
 	return err == nil
+}
+
+// The page about observability tells of each hook and each counter.
+func TestEveryHookIsDocumented(t *testing.T) {
+	page := pages(t)["docs/observability.md"]
+	for _, typ := range []reflect.Type{reflect.TypeFor[amqp.Trace](), reflect.TypeFor[amqp.Stats]()} {
+		for i := range typ.NumField() {
+			name := typ.Field(i).Name
+			assert.True(t, strings.Contains(page, "`"+name+"`"), "%v.%s", typ, name)
+		}
+	}
+}
+
+// The guides to moving tell of each field of what is configured, and of each call of trio-amqp's documentation.
+func TestEveryFieldIsInAGuide(t *testing.T) {
+	all := pages(t)
+	guides := all["docs/from-trio-amqp.md"] + all["docs/from-amqp091-go.md"]
+	for _, typ := range []reflect.Type{
+		reflect.TypeFor[amqp.Queue](), reflect.TypeFor[amqp.QueueDelete](), reflect.TypeFor[amqp.QueuePurge](),
+		reflect.TypeFor[amqp.Binding](), reflect.TypeFor[amqp.Exchange](), reflect.TypeFor[amqp.ExchangeDelete](),
+		reflect.TypeFor[amqp.ExchangeBinding](), reflect.TypeFor[amqp.Consume](), reflect.TypeFor[amqp.Qos](),
+		reflect.TypeFor[amqp.Message](), reflect.TypeFor[amqp.Envelope](),
+	} {
+		for i := range typ.NumField() {
+			if f := typ.Field(i); f.IsExported() {
+				assert.Regexp(t, `\b`+f.Name+`\b`, guides, "%v.%s", typ, f.Name)
+			}
+		}
+	}
 }
