@@ -14,5 +14,6 @@
 //   - graceful: shut down without losing or repeating work.
 //   - batch: handle messages by the hundred.
 //   - outbox: a web service that must not lose an order.
+//   - perf: load a broker, and tell what it bears.
 //   - broker: serve the in-process broker to other programs, until Ctrl-C.
 package examples

@@ -18,7 +18,13 @@ var alone = map[string][]string{
 	"send_with_return": {`returned "is anybody there?": 312 NO_ROUTE`, "the message was returned as unroutable: 312 NO_ROUTE"},
 	"graceful":         {"finished job 0", "shutting down: finishing what has begun", "jobs are left in the queue"},
 	"batch":            {"inserted 100 rows, 700 bytes", "inserted 50 rows, 400 bytes"},
+	"perf":             {"published        200", "received         200", "confirmed        200   failed 0", "latency", "99.9 %"},
 	"outbox":           {"ordered 3 carrots: 202 Accepted", "somebody pulls the cable", "ordered 4 carrots: 202 Accepted", "ordered 6 carrots: 202 Accepted"},
+}
+
+// arguments are for programs that would take long without.
+var arguments = map[string][]string{
+	"perf": {"-messages", "100", "-producers", "2", "-rate", "100", "-consumers", "2", "-confirm", "10", "-ack", "5", "-size", "100"},
 }
 
 // paired are those that play both sides when there is no broker to share.
@@ -47,7 +53,7 @@ func TestWithoutBroker(t *testing.T) {
 				t.Parallel()
 				want := append(alone[name], paired[name]...)
 				require.NotEmpty(t, want, "a program that no test knows")
-				said := start(t, "", name).ends()
+				said := start(t, "", name, arguments[name]...).ends()
 				for _, text := range append(want, "this runs on a broker inside the program") {
 					require.Contains(t, said, text)
 				}
@@ -96,7 +102,7 @@ func withBroker(t *testing.T, uri string) {
 		for name, want := range alone {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				said := start(t, uri, name).ends()
+				said := start(t, uri, name, arguments[name]...).ends()
 				for _, text := range want {
 					require.Contains(t, said, text)
 				}
