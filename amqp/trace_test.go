@@ -253,8 +253,8 @@ func TestJoinTracesCallsEveryHookOfAll(t *testing.T) {
 	counting := func(i int) *amqp.Trace {
 		var tr amqp.Trace
 		v := reflect.ValueOf(&tr).Elem()
-		for f := range v.NumField() {
-			v.Field(f).Set(reflect.MakeFunc(v.Field(f).Type(), func([]reflect.Value) []reflect.Value {
+		for _, field := range v.Fields() {
+			field.Set(reflect.MakeFunc(field.Type(), func([]reflect.Value) []reflect.Value {
 				called = append(called, i)
 				return nil
 			}))
@@ -280,8 +280,8 @@ func TestJoinTracesCallsEveryHookOfAll(t *testing.T) {
 					continue
 				}
 				var args []reflect.Value
-				for i := range hook.Type.NumIn() {
-					args = append(args, reflect.Zero(hook.Type.In(i)))
+				for in := range hook.Type.Ins() {
+					args = append(args, reflect.Zero(in))
 				}
 				joined.Field(f).Call(args)
 				assert.Equal(t, c.want, called, hook.Name)

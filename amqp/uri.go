@@ -94,8 +94,8 @@ func parseAuthority(cfg *Config, authority string) (err error) {
 			return errors.New("after the IPv6 address comes neither :port nor /")
 		}
 		port = strings.TrimPrefix(port, ":")
-	} else if i := strings.IndexByte(authority, ':'); i >= 0 {
-		host, port = authority[:i], authority[i+1:]
+	} else if before, after, ok := strings.Cut(authority, ":"); ok {
+		host, port = before, after
 	}
 	if cfg.Host, err = unescape("host", host); err != nil {
 		return err

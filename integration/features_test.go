@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"maps"
 	"testing"
 	"time"
 
@@ -45,9 +46,7 @@ func withDeadLetters(t *testing.T, ctx context.Context, ch *amqp.Channel, argume
 	t.Helper()
 	dead = newQueue(t, ctx, ch, nil)
 	all := amqp.Table{"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead}
-	for name, value := range arguments {
-		all[name] = value
-	}
+	maps.Copy(all, arguments)
 	return newQueue(t, ctx, ch, all), dead
 }
 

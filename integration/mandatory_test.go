@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"maps"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -35,9 +36,7 @@ func TestMandatoryDoesNotDisturbHeaders(t *testing.T) {
 				for _, binding := range bindings {
 					q := newQueue(t, ctx, ch, nil)
 					arguments := amqp.Table{"x-match": match}
-					for key, value := range binding {
-						arguments[key] = value
-					}
+					maps.Copy(arguments, binding)
 					require.NoError(t, ch.QueueBind(ctx, amqp.Binding{Queue: q, Exchange: "amq.headers", Arguments: arguments}))
 					for name, headers := range messages {
 						plain := routed(t, ctx, ch, q, headers, false)

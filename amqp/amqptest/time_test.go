@@ -1,6 +1,7 @@
 package amqptest
 
 import (
+	"maps"
 	"strconv"
 	"syscall"
 	"testing"
@@ -110,9 +111,7 @@ func TestDeadLetters(t *testing.T) {
 		death := func(reason string, more wire.Table) wire.Table {
 			event := wire.Table{"count": int64(1), "reason": reason, "queue": "q", "exchange": "", "routing-keys": []any{"q"},
 				"time": time.Now().Truncate(time.Second).UTC()}
-			for k, v := range more {
-				event[k] = v
-			}
+			maps.Copy(event, more)
 			return wire.Table{"x-first-death-exchange": "", "x-first-death-queue": "q", "x-first-death-reason": reason, "x-death": []any{event}}
 		}
 		check := func(body string, headers wire.Table) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"time"
@@ -113,9 +114,7 @@ func (n *Node) call(ctx context.Context, method, path string, header http.Header
 	if err != nil {
 		return fmt.Errorf("rabbit: %w", err)
 	}
-	for name, values := range header {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, header)
 	password, _ := n.manager.User.Password()
 	req.SetBasicAuth(n.manager.User.Username(), password)
 	resp, err := client.Do(req)
