@@ -21,10 +21,6 @@ func (w *Writer) Run() error {
 		case <-w.done:
 			return w.err
 		}
-		// Those who are ready to append do so first: without this the
-		// flusher overtakes the very callers it should wait for, and 64 of
-		// them need ten times the system calls.
-		runtime.Gosched()
 		if done, err := w.flush(); done {
 			return err
 		}
@@ -33,8 +29,7 @@ func (w *Writer) Run() error {
 
 // flush writes until nothing is left, or somebody else has the writer's role.
 func (w *Writer) flush() (done bool, err error) {
-	w.mu.Lock()
-	for {
+	for w.settle(); ; w.settle() {
 		switch {
 		case w.err != nil:
 			w.mu.Unlock()
@@ -52,6 +47,9 @@ func (w *Writer) flush() (done bool, err error) {
 			err = w.writeAll(out)
 			w.mu.Lock()
 			w.putBack(out)
+			if err == nil {
+				w.mu.Unlock()
+			}
 		default:
 			if w.collect != nil {
 				w.buf = w.collect(w.buf)
@@ -64,7 +62,9 @@ func (w *Writer) flush() (done bool, err error) {
 				w.mu.Unlock()
 				return done, nil
 			}
-			err = w.swapAndWrite()
+			if err = w.swapAndWrite(); err == nil {
+				w.mu.Unlock()
+			}
 		}
 		if err != nil {
 			w.fail(err)
@@ -72,6 +72,40 @@ func (w *Writer) flush() (done bool, err error) {
 			return true, err
 		}
 	}
+}
+
+const (
+	// enough is what one write should have, if there are people to add it:
+	// from here on larger ones gain little.
+	enough = 32 << 10
+	// looks is how often the flusher looks whether more is being added, each
+	// time after twice as long.
+	looks = 8
+)
+
+// settle enters the critical section when nobody adds any more for the moment, or
+// enough is there. Those who are ready to append do so first: otherwise the
+// flusher overtakes the very callers it should wait for, and 64 of them need ten
+// times the system calls; and on a processor of its own it takes from a busy
+// publisher what little there is, again and again, and the lock along with it,
+// which halves what that one can do.
+func (w *Writer) settle() {
+	before := 0
+	for look := range looks {
+		for range 1 << look >> 1 {
+			runtime.Gosched()
+		}
+		if !w.mu.TryLock() {
+			continue // somebody is adding
+		}
+		n := len(w.buf)
+		if look > 0 && n == before || n >= enough {
+			return
+		}
+		before = n
+		w.mu.Unlock()
+	}
+	w.mu.Lock()
 }
 
 // take takes the writer's role and leaves the critical section.
