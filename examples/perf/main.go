@@ -11,6 +11,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -22,7 +23,7 @@ import (
 func main() {
 	opts, err := parse(os.Args[1:])
 	if err != nil {
-		if err == flag.ErrHelp { //nolint:errorlint // as package flag returns it
+		if errors.Is(err, flag.ErrHelp) {
 			return
 		}
 		fmt.Fprintln(os.Stderr, err)
