@@ -50,8 +50,11 @@ func Example_consuming() {
 func Example_workers() {
 	onChannel([]string{"one"}, func(ctx context.Context, ch *amqp.Channel) error {
 		return ch.WithConsumer(ctx, amqp.Consume{Queue: "jobs", Prefetch: 20}, func(c *amqp.Consumer) error {
+			work := func(ctx context.Context, body []byte) error {
+				c.Stop() // enough for an example
+				return work(ctx, body)
+			}
 			return c.Process(8, func(ctx context.Context, body []byte, env *amqp.Envelope) error {
-				defer c.Stop()
 				return work(ctx, body) // nil: ack; an error: again; one that wraps amqp.Drop: dead-letter
 			})
 		})
