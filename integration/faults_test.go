@@ -277,6 +277,32 @@ func TestFaultSupervisedConsumer(t *testing.T) {
 	})
 }
 
+// An exclusive queue is its connection's until the broker has missed that. Who wants it next waits under Supervise.
+func TestFaultExclusiveQueueOfALostConnection(t *testing.T) {
+	throughProxy(t, func(t *testing.T, b broker, p *proxy.Proxy, cfg amqp.Config) {
+		ctx := soon(t)
+		cfg.Heartbeat, cfg.CloseTimeout = time.Second, 100*time.Millisecond
+		declare := func(conn *amqp.Conn) error {
+			return conn.WithChannel(ctx, func(ch *amqp.Channel) error {
+				_, err := ch.QueueDeclare(ctx, amqp.Queue{Name: "own", Exclusive: true})
+				return err
+			})
+		}
+		refused := 0
+		retry := amqp.Retry{Min: 20 * time.Millisecond, Max: 200 * time.Millisecond, OnRetry: func(_ int, _ time.Duration, cause error) {
+			assert.ErrorIs(t, cause, amqp.ResourceLocked)
+			refused++
+		}}
+		_ = amqp.WithConnection(ctx, cfg, func(lost *amqp.Conn) error {
+			require.NoError(t, declare(lost))
+			p.BlackHole(proxy.ToServer, true)
+			require.NoError(t, amqp.Supervise(ctx, b.config(t), retry, declare))
+			return nil
+		})
+		assert.Positive(t, refused)
+	})
+}
+
 // What an outbox has confirmed is in the queue, whatever the network did.
 func TestFaultOutbox(t *testing.T) {
 	const messages = 200

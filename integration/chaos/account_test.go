@@ -137,6 +137,46 @@ func (b *book) tell(n int, m *message) string {
 
 func (a account) duplicates() int { return a.handlings - a.consumed }
 
+// worst is the longest recovery.
+func (a account) worst() (longest time.Duration) {
+	for _, r := range a.recoveries {
+		longest = max(longest, r.confirmed, r.handled)
+	}
+	return longest
+}
+
+// summary is the account in a line.
+func (a account) summary() string {
+	return fmt.Sprintf("sent %d, confirmed %d, unknown %d, not sent %d, refused %d, consumed %d, duplicates %d of which explained %d, dropped with their queue %d, lost %d, cuts %d, worst recovery %v",
+		a.sent, a.confirmed, a.unknown, a.unsent, a.refused, a.consumed, a.duplicates(), a.duplicates()-len(a.unexplained), a.dropped, a.lost,
+		a.cuts["publisher"]+a.cuts["consumer"], a.worst().Round(time.Millisecond))
+}
+
+// add puts another run's account to this one. Of its recoveries the worst counts.
+func (a *account) add(b account) {
+	for _, sum := range []struct {
+		of *int
+		by int
+	}{
+		{&a.sent, b.sent}, {&a.confirmed, b.confirmed}, {&a.unknown, b.unknown}, {&a.unsent, b.unsent}, {&a.refused, b.refused},
+		{&a.consumed, b.consumed}, {&a.handlings, b.handlings}, {&a.failed, b.failed}, {&a.lost, b.lost}, {&a.dropped, b.dropped},
+		{&a.phantoms, b.phantoms}, {&a.pending, b.pending}, {&a.redelivered, b.redelivered}, {&a.republished, b.republished},
+		{&a.restored, b.restored}, {&a.crashes, b.crashes},
+	} {
+		*sum.of += sum.by
+	}
+	a.unexplained, a.unexpected = append(a.unexplained, b.unexplained...), append(a.unexpected, b.unexpected...)
+	if a.cuts == nil {
+		a.cuts = map[string]int{}
+	}
+	for role, n := range b.cuts {
+		a.cuts[role] += n
+	}
+	if len(a.recoveries) == 0 || b.worst() > a.worst() {
+		a.recoveries = []recovery{{"the worst", b.worst(), b.worst()}}
+	}
+}
+
 func (a account) String() string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "sent %d: confirmed %d, outcome unknown %d, not sent %d, refused %d\n", a.sent, a.confirmed, a.unknown, a.unsent, a.refused)

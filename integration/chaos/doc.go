@@ -10,4 +10,9 @@
 //
 //	go test -v ./integration/chaos -seed 7
 //	go test -v ./integration/chaos -seed 7 -messages 100000 -timeout 30m
+//
+// TestSoak does most of it at once for as long as -duration says, beside
+// connections, channels, publishers and consumers that come and go:
+//
+//	go test -v ./integration/chaos -run TestSoak -seed 7 -duration 30m -timeout 0
 package chaos

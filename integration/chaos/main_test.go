@@ -54,7 +54,7 @@ func rounds(short, thorough int) int {
 // bounded is the time that a test may take.
 func bounded(t *testing.T) context.Context {
 	t.Helper()
-	limit := time.Minute + time.Duration(*messages)*10*time.Millisecond
+	limit := 3*time.Minute + time.Duration(*messages)*10*time.Millisecond
 	ctx, cancel := context.WithTimeoutCause(t.Context(), limit, fmt.Errorf("the run is not over after %v", limit))
 	t.Cleanup(cancel)
 	return ctx

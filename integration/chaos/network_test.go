@@ -125,6 +125,8 @@ func (s *storm) strike(g *gateway, d proxy.Direction, v proxy.Verdict) error {
 	return until(s.ctx, "a frame to strike at", hit.struck.Load)
 }
 
+func randomDirection(rnd *rand.Rand) proxy.Direction { return proxy.Direction(rnd.IntN(2)) }
+
 // pause lets some milliseconds go by.
 func (s *storm) pause(least, most int) error {
 	timer := time.NewTimer(time.Duration(least+s.rnd.IntN(most-least)) * time.Millisecond)
@@ -151,7 +153,7 @@ func testNetwork(t *testing.T, node *rabbit.Node) {
 	count := rounds(len(faults), 6*len(faults))
 	order := s.rnd.Perm(count) // every fault comes at least once
 	for i, n := range order {
-		f, g, d := faults[n%len(faults)], s.rnd.IntN(len(gates)), proxy.Direction(s.rnd.IntN(2))
+		f, g, d := faults[n%len(faults)], s.rnd.IntN(len(gates)), randomDirection(s.rnd)
 		began := time.Now()
 		require.NoError(t, f.do(s, gates[g], d), "%s, fault %d", f.name, i+1)
 		r.recovered(f.name, began)

@@ -86,7 +86,7 @@ func testQueueDeleted(t *testing.T, node *rabbit.Node) {
 	deletions := rounds(3, 20)
 	for range deletions {
 		r.share(deletions + 1)
-		require.NoError(t, amqp.WithChannel(r.ctx, r.client(cfg, "operator"), func(ch *amqp.Channel) error {
+		require.NoError(t, amqp.WithChannel(r.ctx, client(cfg, "operator"), func(ch *amqp.Channel) error {
 			_, err := ch.QueueDelete(r.ctx, amqp.QueueDelete{Name: "deleted"})
 			return err
 		}))

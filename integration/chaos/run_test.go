@@ -35,6 +35,9 @@ type plan struct {
 	admin     amqp.Config   // straight to a broker
 	mandatory bool
 	witness   *witness // nil: none
+
+	publishers int           // how many publish at the same time; 0: as the length of the run wants it
+	pace       time.Duration // between two messages of one
 }
 
 // run is messages on their way from publishers to consumers.
@@ -51,6 +54,7 @@ type run struct {
 	over         chan struct{} // closed when the run is
 	err          error         // why, then
 	most         int           // goroutines seen at once
+	began        time.Time
 }
 
 // start begins a run. The test maltreats the brokers then, and calls finish.
@@ -60,7 +64,13 @@ func start(t *testing.T, p plan) *run {
 	r := &run{
 		plan: p, t: t, book: &book{}, outbox: amqp.NewOutbox(amqp.OutboxOptions{Mandatory: p.mandatory}),
 		enough: make(chan struct{}), idle: make(chan struct{}),
-		published: make(chan struct{}), over: make(chan struct{}),
+		published: make(chan struct{}), over: make(chan struct{}), began: time.Now(),
+	}
+	if p.publishers == 0 {
+		r.publishers, r.pace = 8, 10*time.Millisecond
+		if long() {
+			r.publishers, r.pace = 48, time.Microsecond
+		}
 	}
 	if p.witness != nil {
 		p.witness.mayAck(r.book.wasHandled)
@@ -92,7 +102,7 @@ func (r *run) stop(what chan struct{}) {
 }
 
 // client completes a connection's configuration.
-func (r *run) client(cfg amqp.Config, name string) amqp.Config {
+func client(cfg amqp.Config, name string) amqp.Config {
 	cfg.ConnectionName = name
 	cfg.Heartbeat = time.Second
 	cfg.DialTimeout = 2 * time.Second
@@ -105,17 +115,17 @@ func (r *run) client(cfg amqp.Config, name string) amqp.Config {
 func (r *run) live(s *scope.Scope) error {
 	for i, cfg := range r.consumers {
 		s.Go(func(ctx context.Context) error {
-			err := amqp.Supervise(ctx, r.client(cfg, fmt.Sprint("consumer ", i+1)), retry, r.consume)
+			err := amqp.Supervise(ctx, client(cfg, fmt.Sprint("consumer ", i+1)), retry, r.consume)
 			return wrap("consumer's Supervise", err)
 		})
 	}
 	return scope.Run(s.Context(), func(outbox *scope.Scope) error {
 		outbox.Go(func(ctx context.Context) error {
-			cfg := r.client(r.publisher, "publisher")
+			cfg := client(r.publisher, "publisher")
 			cfg.Trace = &amqp.Trace{Blocked: func(_ *amqp.Conn, blocked bool, _ string) { r.blocked.Store(blocked) }}
 			return wrap("publisher's Supervise", amqp.Supervise(ctx, cfg, retry, r.send))
 		})
-		if err := scope.Run(outbox.Context(), r.publishers); err != nil {
+		if err := scope.Run(outbox.Context(), r.publishing); err != nil {
 			return err
 		}
 		if err := until(outbox.Context(), "the outbox", func() bool { return r.outbox.Len() == 0 }); err != nil {
@@ -152,16 +162,12 @@ func (r *run) declare(conn *amqp.Conn) error {
 	})
 }
 
-// publishers publish until there is enough.
-func (r *run) publishers(s *scope.Scope) error {
-	count, pace := 8, 10*time.Millisecond
-	if long() {
-		count, pace = 48, time.Microsecond
-	}
-	for i := range count {
+// publishing is publishers that publish until there is enough.
+func (r *run) publishing(s *scope.Scope) error {
+	for i := range r.publishers {
 		s.Go(func(ctx context.Context) error {
 			rnd := rand.New(rand.NewPCG(*seed, uint64(i)))
-			turn := time.NewTicker(pace)
+			turn := time.NewTicker(r.pace)
 			defer turn.Stop()
 			for {
 				select {
@@ -294,6 +300,7 @@ func (r *run) finish() account {
 	left := r.left()
 	after := r.goroutines()
 	t.Logf("%v\n  left in the queue %d; goroutines: 0 before, %d seen at once, %d after%v", a, left, r.most, after, r.witness)
+	t.Logf("summary: seed %d, %s: %s, goroutines 0 before and %d after, %v", *seed, t.Name(), a.summary(), after, time.Since(r.began).Round(time.Second))
 	require.NoError(t, r.err)
 	require.NoError(t, settled)
 	a.check(t)
@@ -305,7 +312,7 @@ func (r *run) finish() account {
 
 // emptied waits until the queue has nothing ready.
 func (r *run) emptied() error {
-	return amqp.WithConnection(r.ctx, r.client(r.admin, "admin"), func(conn *amqp.Conn) (err error) {
+	return amqp.WithConnection(r.ctx, client(r.admin, "admin"), func(conn *amqp.Conn) (err error) {
 		if err := until(r.ctx, "an empty queue", func() bool {
 			var q amqp.QueueStatus
 			q, err = conn.QueueStatus(r.ctx, r.queue.Name)
@@ -320,7 +327,7 @@ func (r *run) emptied() error {
 // left counts what is in the queue when nobody consumes any more.
 func (r *run) left() (count int) {
 	ctx := context.WithoutCancel(r.ctx)
-	assert.NoError(r.t, amqp.WithChannel(ctx, r.client(r.admin, "admin"), func(ch *amqp.Channel) error {
+	assert.NoError(r.t, amqp.WithChannel(ctx, client(r.admin, "admin"), func(ch *amqp.Channel) error {
 		for {
 			_, env, err := ch.Get(ctx, r.queue.Name, false)
 			if errors.Is(err, amqp.ErrEmptyQueue) {

@@ -17,7 +17,7 @@ import (
 )
 
 // startLimit bounds a start whose ctx has no nearer deadline.
-const startLimit = 2 * time.Minute
+const startLimit = 5 * time.Minute
 
 // Options say what a node is to have. The zero value is a plain broker.
 type Options struct {
