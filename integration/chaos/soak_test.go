@@ -24,7 +24,7 @@ var duration = flag.Duration("duration", 10*time.Second, "how long TestSoak last
 
 // roundLength is how long one round of a soak lasts. The book of a round is closed
 // with it, so that the heap between two rounds is the client's.
-var roundLength = time.Minute
+const roundLength = time.Minute
 
 // spareHeap is what the heap may have grown by: caches of the runtime and of the
 // tests, and no more after an hour than after a minute.
@@ -110,7 +110,7 @@ func (s *soak) round(t *testing.T, length time.Duration) {
 	gates := []*gateway{newGateway(t, &publisher, nil), newGateway(t, &consumer, witness)}
 	r := start(t, plan{
 		queue: amqp.Queue{Name: "soak", Durable: true}, publisher: publisher, consumers: []amqp.Config{consumer, consumer},
-		admin: s.cfg, witness: witness, publishers: 16, pace: 4 * time.Millisecond,
+		admin: s.cfg, witness: witness, atLeast: 1000, publishers: 16, pace: 4 * time.Millisecond,
 	})
 	var over atomic.Bool
 	require.NoError(t, scope.Run(r.ctx, func(around *scope.Scope) error {
@@ -161,26 +161,34 @@ func (s *soak) comeAndGo(ctx context.Context, cfg amqp.Config, over *atomic.Bool
 			}
 			return nil
 		})
-		if err != nil && !errors.Is(err, amqp.ErrConnectionClosed) { // on its goodbye
+		if !ofTrouble(err) {
 			return fmt.Errorf("a guest: %w", err)
 		}
 	}
 	return nil
 }
 
+// ofTrouble tells whether a connection ended well, or by the trouble that is made
+// here: it was lost on its goodbye, or that was held up for too long.
+func ofTrouble(err error) bool {
+	return err == nil || errors.Is(err, amqp.ErrConnectionClosed) || errors.Is(err, context.DeadlineExceeded)
+}
+
 // stay is the life of the connection that stays from the first round to the last,
 // as long as it is let.
 func (s *soak) stay(ctx context.Context) error {
-	err := amqp.Supervise(ctx, client(s.cfg, "resident"), retry, func(conn *amqp.Conn) error {
-		for !s.done.Load() {
-			if err := s.visit(conn); err != nil {
-				return err
+	for !s.done.Load() {
+		err := amqp.Supervise(ctx, client(s.cfg, "resident"), retry, func(conn *amqp.Conn) error {
+			for !s.done.Load() {
+				if err := s.visit(conn); err != nil {
+					return err
+				}
 			}
+			return nil
+		})
+		if !ofTrouble(err) {
+			return fmt.Errorf("the resident: %w", err)
 		}
-		return nil
-	})
-	if err != nil && !errors.Is(err, amqp.ErrConnectionClosed) {
-		return fmt.Errorf("the resident: %w", err)
 	}
 	return nil
 }
