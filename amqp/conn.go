@@ -18,11 +18,13 @@ import (
 // It is valid inside the callback that WithConnection gives it to. All its
 // methods are safe for concurrent use.
 //
-// It runs three goroutines: the reader, the flusher and the heartbeat. Locks
-// are taken in this order: the writer's (out), mu, a line's, and below them
-// those of a channel's ledger, confirms and streams.
+// It runs three goroutines, however many channels and consumers it has: the
+// reader, the flusher and the heartbeat.
 type Conn struct {
 	*scope.Scope
+
+	// Locks are taken in this order: the writer's (out), mu, a line's, and below
+	// them those of a channel's ledger, confirms and streams.
 	line
 
 	cfg              *Config

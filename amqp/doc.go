@@ -14,16 +14,25 @@
 //						return err
 //					}
 //				}
-//				return nil
+//				return c.Err()
 //			})
 //		})
 //	})
 //
 // # Connecting
 //
-// [WithConnection] takes a [Config], by hand or from [ParseURI], and [Supervise]
-// does the same again and again: what the callback declares and consumes, it
-// declares and consumes anew on the next connection.
+// [WithConnection] takes a [Config], by hand or from [ParseURI]. [Supervise] does
+// the same again and again: what the callback declares and consumes, it declares
+// and consumes anew on the next connection. [WithChannel] is a connection with one
+// channel, for small programs.
+//
+// # Declaring
+//
+// There is a struct for each method, named as the protocol names it:
+// [Channel.QueueDeclare] takes a [Queue], [Channel.QueueBind] a [Binding].
+// [Channel.Declare] sends a whole [Topology] in one round trip, [QueueArguments]
+// has the arguments of queues with their types, and [Conn.QueueStatus] looks
+// whether a queue is there without losing a channel over it.
 //
 // # Publishing
 //
@@ -32,6 +41,7 @@
 // under way, and does not end before each has its outcome. An [Outbox] publishes
 // from outside of connections, across their losses. Messages that no queue takes
 // come back to their publishers when they are mandatory, and to [Channel.Returns].
+// [Channel.WithTx] makes a transaction of what is published and settled in it.
 //
 // # Consuming
 //
@@ -39,6 +49,13 @@
 // over, one by one, or in [Consumer.Batches], or handled by several workers with
 // [Consumer.Process]. An [Envelope] settles its message. Acknowledgements are sent
 // soon, many in one frame, and the end of the scope makes sure that they arrived.
+// [Consumer.Stop] begins a graceful end.
+//
+// # Watching and testing
+//
+// What goes wrong without being an error of a call is a warning on Config.Logger.
+// Config.Trace has hooks, [Conn.Stats] counts. Package amqp/rpc is request and
+// reply, and package amqp/amqptest a broker for tests, without a network, too.
 //
 // # Errors
 //

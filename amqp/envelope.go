@@ -118,7 +118,9 @@ func (e *Envelope) Reject(requeue bool) error {
 }
 
 // Ack acknowledges a delivery by its tag (basic.ack), with multiple all up to it;
-// 0 with multiple is all there are. Envelope.Ack is the same for one message.
+// 0 with multiple is all there are. Like Envelope.Ack, it does not wait, and sends
+// nothing for what is settled already, which is ErrAlreadySettled, or was never
+// delivered, which is PreconditionFailed.
 func (ch *Channel) Ack(deliveryTag uint64, multiple bool) error {
 	if !multiple {
 		return ch.ack(deliveryTag)
@@ -165,14 +167,14 @@ func (ch *Channel) acked(tag uint64, tell bool, err error) error {
 }
 
 // Nack refuses a delivery by its tag (basic.nack), with multiple all up to it; 0
-// with multiple is all there are.
+// with multiple is all there are. For requeue and errors see Envelope.Nack.
 func (ch *Channel) Nack(deliveryTag uint64, multiple, requeue bool) error {
 	return ch.refuse(SettleInfo{deliveryTag, methodNack, multiple, requeue}, func(buf []byte, tag uint64) []byte {
 		return wire.AppendNack(buf, ch.id, tag, multiple, requeue)
 	})
 }
 
-// Reject refuses a delivery by its tag (basic.reject).
+// Reject refuses a delivery by its tag (basic.reject), see Envelope.Reject.
 func (ch *Channel) Reject(deliveryTag uint64, requeue bool) error {
 	return ch.refuse(SettleInfo{deliveryTag, methodReject, false, requeue}, func(buf []byte, tag uint64) []byte {
 		return wire.AppendReject(buf, ch.id, tag, requeue)

@@ -16,24 +16,24 @@ type ReplyCode uint16
 // The reply codes of AMQP 0-9-1. Those below 500, ConnectionForced and
 // InvalidPath apart, close a channel; the others close the connection.
 const (
-	ContentTooLarge    ReplyCode = 311
-	NoRoute            ReplyCode = 312
-	NoConsumers        ReplyCode = 313
-	ConnectionForced   ReplyCode = 320
-	InvalidPath        ReplyCode = 402
-	AccessRefused      ReplyCode = 403
-	NotFound           ReplyCode = 404
-	ResourceLocked     ReplyCode = 405
-	PreconditionFailed ReplyCode = 406
-	FrameError         ReplyCode = 501
-	SyntaxError        ReplyCode = 502
-	CommandInvalid     ReplyCode = 503
-	ChannelError       ReplyCode = 504
-	UnexpectedFrame    ReplyCode = 505
-	ResourceError      ReplyCode = 506
-	NotAllowed         ReplyCode = 530
-	NotImplemented     ReplyCode = 540
-	InternalError      ReplyCode = 541
+	ContentTooLarge    ReplyCode = 311 // RabbitMQ says PreconditionFailed of too large a message
+	NoRoute            ReplyCode = 312 // of a Return: no queue takes the mandatory message
+	NoConsumers        ReplyCode = 313 // of a Return: no consumer takes the immediate message
+	ConnectionForced   ReplyCode = 320 // an operator, or a node that shuts down, closed the connection
+	InvalidPath        ReplyCode = 402 // an unknown virtual host, to brokers other than RabbitMQ
+	AccessRefused      ReplyCode = 403 // the login is refused, or has not the right; or an exclusive consumer is in the way
+	NotFound           ReplyCode = 404 // there is no such queue or exchange, or its node is down
+	ResourceLocked     ReplyCode = 405 // the queue is exclusive to another connection
+	PreconditionFailed ReplyCode = 406 // it is there and differs, is in use, or the delivery tag is unknown
+	FrameError         ReplyCode = 501 // a frame that can't be read
+	SyntaxError        ReplyCode = 502 // a method that can't be read
+	CommandInvalid     ReplyCode = 503 // a method that fits not here, or an unknown kind of exchange
+	ChannelError       ReplyCode = 504 // a channel that is not open, or that is open already
+	UnexpectedFrame    ReplyCode = 505 // a frame in the middle of another message
+	ResourceError      ReplyCode = 506 // the broker has too little of something
+	NotAllowed         ReplyCode = 530 // a virtual host that may not be used, or a limit on connections or channels
+	NotImplemented     ReplyCode = 540 // RabbitMQ can't do that
+	InternalError      ReplyCode = 541 // a mishap at the broker, or what RabbitMQ 4.3 does not permit any more
 )
 
 var replyNames = map[ReplyCode]string{

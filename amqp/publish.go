@@ -212,7 +212,8 @@ func checkRoute(exchange, routingKey string) error {
 }
 
 // Confirm has the broker confirm what is published on the channel from here on
-// (confirm.select): Publish waits for it. Calling it again does nothing.
+// (confirm.select): Publish waits for it. Calling it again does nothing. A channel
+// that has begun a transaction can't confirm: PreconditionFailed, which ends it.
 // https://www.rabbitmq.com/docs/confirms#publisher-confirms
 func (ch *Channel) Confirm(ctx context.Context) error {
 	m := &wire.ConfirmSelect{}

@@ -56,9 +56,10 @@ type QueuePurge struct {
 // Binding is queue.bind and queue.unbind: the exchange routes what matches to the
 // queue. NoWait is for binding alone.
 type Binding struct {
-	Queue, Exchange, RoutingKey string
-	NoWait                      bool
-	Arguments                   Table
+	Queue, Exchange string
+	RoutingKey      string // what a message's has to be, or a pattern of a topic exchange: order.*, order.#
+	NoWait          bool   // do not wait for an answer: a refusal ends the channel
+	Arguments       Table  // for a headers exchange: the headers, and x-match
 }
 
 // Exchange is exchange.declare: an exchange to be made, unless there is one like
@@ -130,7 +131,8 @@ func (ch *Channel) QueueDelete(ctx context.Context, q QueueDelete) (messages int
 	return -1, nil
 }
 
-// QueueBind binds a queue to an exchange. Binding twice is binding once.
+// QueueBind binds a queue to an exchange (queue.bind). Binding twice is binding
+// once. A queue or exchange that is not there is NotFound, which ends the channel.
 func (ch *Channel) QueueBind(ctx context.Context, b Binding) error {
 	if _, err := ch.ask(ctx, b.wire(), wire.QueueBindOkID, b.NoWait); err != nil {
 		return fmt.Errorf("amqp: bind queue %q to exchange %q: %w", b.Queue, b.Exchange, err)
@@ -139,7 +141,7 @@ func (ch *Channel) QueueBind(ctx context.Context, b Binding) error {
 }
 
 // QueueUnbind takes back the binding of the same queue, exchange, routing key
-// and arguments.
+// and arguments (queue.unbind). That there is none is no error to RabbitMQ.
 func (ch *Channel) QueueUnbind(ctx context.Context, b Binding) error {
 	m := &wire.QueueUnbind{Queue: b.Queue, Exchange: b.Exchange, RoutingKey: b.RoutingKey, Arguments: b.Arguments}
 	if err := ch.roundTrip(ctx, m, wire.QueueUnbindOkID); err != nil {
@@ -182,7 +184,8 @@ func (ch *Channel) ExchangeDelete(ctx context.Context, e ExchangeDelete) error {
 	return nil
 }
 
-// ExchangeBind binds an exchange to another one.
+// ExchangeBind binds an exchange to another one (exchange.bind), whose messages it
+// gets and routes on. One that is not there is NotFound, which ends the channel.
 func (ch *Channel) ExchangeBind(ctx context.Context, b ExchangeBinding) error {
 	if _, err := ch.ask(ctx, b.wire(), wire.ExchangeBindOkID, b.NoWait); err != nil {
 		return fmt.Errorf("amqp: bind exchange %q to exchange %q: %w", b.Destination, b.Source, err)
@@ -191,7 +194,7 @@ func (ch *Channel) ExchangeBind(ctx context.Context, b ExchangeBinding) error {
 }
 
 // ExchangeUnbind takes back the binding of the same exchanges, routing key and
-// arguments.
+// arguments (exchange.unbind).
 func (ch *Channel) ExchangeUnbind(ctx context.Context, b ExchangeBinding) error {
 	m := &wire.ExchangeUnbind{Destination: b.Destination, Source: b.Source, RoutingKey: b.RoutingKey, NoWait: b.NoWait, Arguments: b.Arguments}
 	if _, err := ch.ask(ctx, m, wire.ExchangeUnbindOkID, b.NoWait); err != nil {
