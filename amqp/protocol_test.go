@@ -137,7 +137,7 @@ func TestAViolationOfADeafPeer(t *testing.T) {
 }
 
 func TestMessagesLargerThanMaxMessageSize(t *testing.T) {
-	for _, size := range []uint64{1001, 1 << 62, math.MaxUint64} {
+	for _, size := range []uint64{1001, 1 << 63, math.MaxUint64} {
 		err := against(t, amqp.Config{MaxMessageSize: 1000}, func(p *peer) {
 			p.consumer()
 			p.raw(cat(wire.AppendDeliver(nil, 1, "c", 1, false, "", ""), header(1, size)))

@@ -114,7 +114,7 @@ func failAt(w *world, how linkFault, reading bool, at int64) (over bool) {
 		// There are no checksums in AMQP: what is not noticed may be anything.
 		require.LessOrEqual(w, took, offsetPatience+2*offsetClose, what)
 	} else {
-		require.LessOrEqual(w, took, max(offsetDial, 2*offsetBeat)+offsetClose, what)
+		require.LessOrEqual(w, took, max(offsetDial, 5*offsetBeat/2)+offsetClose, what)
 		requireLost(w, err, what)
 	}
 	time.Sleep(3 * offsetBeat) // the broker has noticed, too
