@@ -52,7 +52,8 @@ type Config struct {
 	ConnectionName   string // shown in the management UI
 
 	// MaxMessageSize is the largest body, in bytes, that is received; a
-	// larger one ends the connection with ErrMessageTooLarge. At most 4 GiB - 1;
+	// larger one ends the connection with ErrMessageTooLarge. Memory grows with
+	// what has come of a body, not with what is announced. At most 4 GiB - 1;
 	// 0: 128 MiB.
 	MaxMessageSize int64
 	// DialTimeout bounds TCP, TLS and AMQP handshake together, for each

@@ -12,7 +12,8 @@ import (
 // readLoop is the reader's goroutine: it gives each frame to the channel it
 // belongs to, and everything that one read brought for a consumer to that
 // consumer at once. It never waits for the application, with the one exception
-// of holdBack.
+// of holdBack. What it allocates is bounded by what has come: by 128 bytes for
+// each byte received, and by trustSize for each channel, beside the buffers.
 func (c *Conn) readLoop(context.Context) error {
 	err := c.readFrames()
 	if said := new(Error); errors.As(err, &said) {
