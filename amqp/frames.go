@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	quietBuffer = 4 << 10   // what an idle connection keeps
+	quietBuffer = 2 << 10   // what an idle connection keeps
 	busyBuffer  = 128 << 10 // where more gains nothing
 	// quietReads is how many reads in a row have to fit into a quiet buffer
 	// before the larger one is given back.
@@ -128,6 +128,8 @@ func (f *frameReader) makeRoom() {
 	to := f.buf
 	if size != len(f.buf) {
 		to = make([]byte, size)
+	} else if f.r == 0 {
+		return
 	}
 	f.w = copy(to, f.buf[f.r:f.w])
 	f.r, f.buf = 0, to

@@ -99,7 +99,7 @@ func (w *Writer) settle() {
 			continue // somebody is adding
 		}
 		n := len(w.buf)
-		if look > 0 && n == before || n >= enough {
+		if look > 0 && n == before || n >= enough || len(w.large) > 0 {
 			return
 		}
 		before = n
@@ -131,8 +131,8 @@ func (w *Writer) putBack(buf []byte) {
 // is being filled.
 func (w *Writer) swapAndWrite() (err error) {
 	out, large, written := w.buf, w.large, w.written
-	w.buf, w.large, w.written = w.spare, nil, nil
-	w.spare, w.copied = nil, 0
+	w.buf, w.large, w.written = w.spare, w.spareLarge, nil
+	w.spare, w.spareLarge, w.copied = nil, nil, 0
 	w.passBaton()
 	w.take()
 	var rest []byte
@@ -144,6 +144,7 @@ func (w *Writer) swapAndWrite() (err error) {
 	w.mu.Lock()
 	w.putBack(out)
 	w.rest = rest
+	w.reuse(large)
 	if written != nil {
 		close(written)
 	}

@@ -3,7 +3,6 @@ package writer
 import (
 	"bytes"
 	"context"
-	"net"
 	"slices"
 	"time"
 )
@@ -68,15 +67,30 @@ func (w *Writer) reclaim(t *Ticket) {
 // gather writes buf with the large bodies between its bytes. When somebody
 // wants its bytes back meanwhile, what is left is copied and returned.
 func (w *Writer) gather(buf []byte, all []large) (rest []byte, err error) {
-	parts := make(net.Buffers, 0, 2*len(all)+1)
+	parts := w.parts[:0]
 	at := 0
 	for _, l := range all {
 		parts = append(parts, buf[at:l.at], l.body)
 		at = l.at
 	}
 	parts = append(parts, buf[at:])
-	if _, err = parts.WriteTo(w.conn); err != nil && w.interrupted(err) {
-		return slices.Concat(parts...), nil
+	w.parts, w.left = parts, parts
+	if _, err = w.left.WriteTo(w.conn); err != nil && w.interrupted(err) {
+		rest, err = slices.Concat(w.left...), nil
 	}
-	return nil, err
+	clear(parts)
+	return rest, err
+}
+
+// keepLarge is how many slices the lists of them are kept for.
+const keepLarge = 64
+
+// reuse keeps the lists that a gathered write was made from. It is called inside
+// the critical section.
+func (w *Writer) reuse(all []large) {
+	clear(all)
+	w.spareLarge, w.left = all[:0], nil
+	if len(all) > keepLarge {
+		w.spareLarge, w.parts = nil, nil
+	}
 }

@@ -56,10 +56,14 @@ type Writer struct {
 	rest    []byte        // of spare: what an inline write left over, goes first
 	copied  int           // bytes of large that are copies, and count as buf's do
 	writing bool          // somebody has taken the writer's role
-	kicked  bool
-	waiting int // for room
-	closing bool
-	err     error
+	// What gathered writes are made from, empty in between: the other large,
+	// and the slices, all of them and those that are not written yet.
+	spareLarge  []large
+	parts, left net.Buffers
+	kicked      bool
+	waiting     int // for room
+	closing     bool
+	err         error
 }
 
 // New makes a Writer to dst. Run must be called for anything but inline writes
