@@ -133,13 +133,13 @@ func TestSuperviseConsumesAgainAfterItsConsumerWasCancelled(t *testing.T) {
 			w.broker.CancelConsumers("q")
 		}
 		time.Sleep(time.Hour)
-		require.Equal(w, []int{1, 1, 1}, attempts(*all), "each time after a connection that lasted")
-		require.ErrorIs(w, (*all)[0].cause, amqp.ErrConsumerCancelled)
 		require.NoError(w, w.channel(func(ch *amqp.Channel) error {
 			_, err := ch.QueueDelete(ch.Context(), amqp.QueueDelete{Name: "q"})
 			return err
 		}))
 		require.ErrorIs(w, <-done, amqp.NotFound)
+		require.Equal(w, []int{1, 1, 1, 1}, attempts(*all), "each time after a connection that lasted")
+		require.ErrorIs(w, (*all)[0].cause, amqp.ErrConsumerCancelled)
 	})
 }
 
