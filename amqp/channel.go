@@ -27,6 +27,7 @@ type Channel struct {
 	// closing tells the reader that channel.close was sent: what still comes
 	// on the channel is for nobody.
 	closing atomic.Bool
+	inner   atomic.Int32 // scopes of consumers and publishers
 	// voided is the last delivery tag that basic.recover took back.
 	voided atomic.Uint64
 
@@ -138,6 +139,9 @@ func (c *Conn) forget(ch *Channel) {
 func (ch *Channel) live(ctx context.Context, body func(*Channel) error) (err error) {
 	handle := scope.Open(ctx, ch.conn.Scope)
 	ch.Scope = handle.Scope()
+	ch.conn.watch(handle, ch.name, &ch.inner, nil)
+	ch.conn.inner.Add(1)
+	defer ch.conn.inner.Add(-1)
 	ch.mu.Lock()
 	ch.handle = handle
 	cause := ch.cause

@@ -46,7 +46,10 @@ type Conn struct {
 	closing atomic.Bool           // the reader must not hold back any more
 	paused  atomic.Bool           // the reader holds back, so the peer's silence means nothing
 	failed  atomic.Pointer[error] // what writing failed with
-	stalled atomic.Uint64         // 1 + in.reads when the broker let a polite step pass
+	lapse   atomic.Int64          // when the broker last let a polite step pass, see lapsed; 0: it has answered since
+	beats   atomic.Uint32         // heartbeats that came
+	born    time.Time
+	inner   atomic.Int32 // scopes of channels
 
 	// dirty lists the channels with acknowledgements to send. Guarded by the
 	// writer's lock, as are those below.
@@ -106,7 +109,7 @@ func WithChannel(ctx context.Context, cfg Config, body func(*Channel) error) err
 const writeLimit = 256 << 10 // bytes that may wait while as many are written
 
 func newConn(cfg *Config, raw, nc net.Conn) *Conn {
-	c := &Conn{cfg: cfg, raw: raw, nc: nc, dead: make(chan struct{}), nudge: make(chan struct{}, 1), lowest: 1}
+	c := &Conn{cfg: cfg, raw: raw, nc: nc, dead: make(chan struct{}), nudge: make(chan struct{}, 1), lowest: 1, born: time.Now()}
 	c.line.conn = c
 	c.out = writer.New(nc, writer.Options{Limit: writeLimit, Collect: c.collectAcks})
 	c.in.src = nc
@@ -122,6 +125,7 @@ func (c *Conn) run(ctx context.Context, body func(*Conn) error) (err error) {
 	machinery := scope.Run(context.WithoutCancel(ctx), func(m *scope.Scope) error {
 		c.handle = scope.Open(ctx, nil)
 		c.Scope = c.handle.Scope()
+		c.watch(c.handle, c.name, &c.inner, nil)
 		m.Go(c.readLoop)
 		m.Go(c.writeLoop)
 		m.Go(c.heartbeatLoop)
@@ -179,25 +183,39 @@ func (c *Conn) close() error {
 const replySuccess = 200
 
 // polite runs one step of an orderly end, which waits for the broker no longer
-// than CloseTimeout. When the broker let an earlier step pass, and has said
-// nothing since, later ones do not wait for it again.
+// than CloseTimeout. The steps that follow one which the broker let pass do not
+// wait for it again, so that the whole of an end takes no longer.
 func (c *Conn) polite(awaited string, step func(context.Context) error) error {
 	timeout := c.cfg.CloseTimeout
 	silent := fmt.Errorf("amqp: %w: the broker did not send %s within CloseTimeout, %v", context.DeadlineExceeded, awaited, timeout)
-	if at := c.stalled.Load(); at != 0 && at == uint64(c.in.reads.Load())+1 {
+	told := c.lapsed()
+	if told {
 		timeout = 0
 	}
 	ctx, cancel := context.WithTimeoutCause(context.Background(), timeout, silent)
 	defer cancel()
 	err := step(ctx)
-	if ctx.Err() != nil {
-		if !c.stalled.CompareAndSwap(0, uint64(c.in.reads.Load())+1) {
-			return nil // told by the step before
-		}
-		return silent
+	switch {
+	case ctx.Err() == nil:
+		c.lapse.Store(0)
+		return err
+	case told: // by the step before
+		return nil
 	}
-	return err
+	c.noteLapse()
+	return silent
 }
+
+// lapsed tells whether the broker has let a step of an end pass just now.
+func (c *Conn) lapsed() bool {
+	at := c.lapse.Load()
+	return at != 0 && time.Since(c.born)-time.Duration(at) < c.cfg.CloseTimeout
+}
+
+func (c *Conn) noteLapse() { c.lapse.Store(int64(time.Since(c.born)) | 1) }
+
+// said counts what the broker has sent, heartbeats apart: in reads, about.
+func (c *Conn) said() uint32 { return c.in.reads.Load() - c.beats.Load() }
 
 // fail ends the connection, for the first cause given. at is the method that
 // the broker's exception names. If flush is set, what is buffered still goes

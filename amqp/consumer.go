@@ -71,6 +71,7 @@ type Consumer struct {
 	cancelled atomic.Bool  // by the broker
 	told      atomic.Bool  // Err has said so
 	unwanted  atomic.Bool  // nobody will range any more: what comes is given back, or dropped
+	workers   atomic.Int32 // of Process
 
 	// What follows belongs to the reader.
 	batch []*delivery // of the read under way
@@ -244,6 +245,9 @@ func (c *Consumer) live(ctx context.Context, body func(*Consumer) error) (err er
 	handle := scope.Open(ctx, c.ch.Scope)
 	c.Scope = handle.Scope()
 	c.handle.Store(handle)
+	c.ch.conn.watch(handle, c.name, nil, &c.workers)
+	c.ch.inner.Add(1)
+	defer c.ch.inner.Add(-1)
 	inner := c.Context()
 	stop := context.AfterFunc(inner, func() { c.stream.Stop(context.Cause(inner)) })
 	if c.cancelled.Load() && c.stream.Len() == 0 {

@@ -37,6 +37,8 @@ func (c *Consumer) Process(workers int, handle func(ctx context.Context, body []
 		return fmt.Errorf("amqp: process: %d workers", workers)
 	}
 	work := func(ctx context.Context) error {
+		c.workers.Add(1)
+		defer c.workers.Add(-1)
 		for body, env := range c.Messages() {
 			if err := c.process(ctx, body, env, handle); err != nil {
 				return err

@@ -112,6 +112,9 @@ func (ch *Channel) WithPublisher(ctx context.Context, opts PublisherOptions, bod
 		p.duties = s
 		handle := scope.Open(ctx, ch.Scope)
 		p.Scope = handle.Scope()
+		ch.conn.watch(handle, p.name, nil, nil)
+		ch.inner.Add(1)
+		defer ch.inner.Add(-1)
 		failed := true
 		defer func() { err = joinCause(err, p.settle(ctx, failed)) }()
 		err, _ = handle.Run(func() error { return body(p) })
@@ -301,14 +304,36 @@ func (p *Publisher) settle(ctx context.Context, failed bool) error {
 			cause = context.Cause(outer)
 		}
 	}
-	limit := time.NewTimer(p.ch.conn.cfg.CloseTimeout)
+	if !p.awaitLast(done) {
+		return p.giveUp(cause)
+	}
+	return p.firstFailure()
+}
+
+// awaitLast waits for the outcomes as for a step of the goodbye. A broker that says
+// nothing meanwhile, or reads nothing because of an alarm, is not waited for again.
+func (p *Publisher) awaitLast(done <-chan struct{}) bool {
+	c := p.ch.conn
+	if c.lapsed() {
+		select {
+		case <-done:
+			return true
+		default:
+			return false
+		}
+	}
+	before := c.said()
+	limit := time.NewTimer(c.cfg.CloseTimeout)
 	defer limit.Stop()
 	select {
 	case <-done:
-		return p.firstFailure()
+		return true
 	case <-limit.C:
 	}
-	return p.giveUp(cause)
+	if c.said() == before || c.isBlocked() {
+		c.noteLapse()
+	}
+	return false
 }
 
 var errPublisherFailed = errors.New("the publisher's scope has failed")

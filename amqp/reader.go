@@ -182,6 +182,7 @@ func (c *Conn) onFrame(h wire.FrameHeader, payload []byte) error {
 func (c *Conn) onControl(h wire.FrameHeader, payload []byte) error {
 	switch h.Type {
 	case wire.FrameHeartbeat:
+		c.beats.Add(1)
 		return nil
 	case wire.FrameMethod:
 	default:

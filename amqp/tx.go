@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/leveret-mq/leveret/amqp/internal/wire"
-	"github.com/leveret-mq/leveret/scope"
 )
 
 // txState is whether a channel is transactional, which it stays from the first
@@ -37,7 +36,7 @@ func (ch *Channel) WithTx(ctx context.Context, body func() error) (err error) {
 	committed := false
 	defer func() {
 		if !committed {
-			err = joinCause(err, ch.rollback(ctx))
+			err = joinCause(err, ch.rollback())
 		}
 		<-ch.txTurn
 	}()
@@ -134,17 +133,12 @@ func (ch *Channel) pauseTx() {
 }
 
 // rollback is not stopped by the end of ctx, which may be why there is one.
-func (ch *Channel) rollback(ctx context.Context) error {
+func (ch *Channel) rollback() error {
 	ch.pauseTx()
-	err := scope.Shield(ctx, ch.conn.cfg.CloseTimeout, func(ctx context.Context) error {
-		if !ch.farewell(ctx, &wire.TxRollback{}, wire.TxRollbackOkID, false) {
-			return context.Cause(ctx)
+	return ch.conn.polite("tx.rollback-ok", func(ctx context.Context) error {
+		if ch.farewell(ctx, &wire.TxRollback{}, wire.TxRollbackOkID, false) {
+			ch.ledger.end(false)
 		}
-		ch.ledger.end(false)
-		return nil
+		return nil // the end of the channel is told by its scope
 	})
-	if err != nil && ch.died(true) == nil {
-		return fmt.Errorf("amqp: roll back: %w", err)
-	}
-	return nil
 }

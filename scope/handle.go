@@ -58,7 +58,7 @@ func (h *Handle) Run(body func() error) (err error, echoed bool) { //nolint:revi
 			return
 		}
 		// Not recovered, so that the panic goes on with its own stack.
-		s.leave(errBodyGone)
+		s.leaveBody(errBodyGone)
 		s.wait()
 		s.end()
 	}()
@@ -78,11 +78,13 @@ func (s *Scope) leaveBody(err error) {
 	}
 	s.catchUp()
 	s.cut = s.ctx.Err() != nil && s.stopper == byCaller
+	s.bodyLeft = true
 	s.children--
 }
 
 // end puts the result together, after the last child has left, and releases the context.
 func (s *Scope) end() (err error, echoed bool) { //nolint:revive,staticcheck // as Run
+	s.vigil.end()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.words != nil {

@@ -43,18 +43,20 @@ type Scope struct {
 	caller context.Context // what ctx is derived from
 	outer  *Scope          // nil, or the scope whose end ends this one although caller may not be derived from it
 	unhook func() bool     // nil, or lets go of outer
+	vigil  *vigil          // nil, or what tells when the scope does not end
 
 	tasks errgroup.Group // the goroutines; their errors are collected below, since all of them count
 
 	mu       sync.Mutex // below the locks of contexts: nothing that a context calls synchronously takes it
 	children int        // the body and the tasks that have not left; 0: the scope has ended, for good
 	stopper  stopper    // who ended ctx first
-	cut      bool       // the caller's cancellation came before the body returned
-	echoed   bool       // an error was left out because it only echoed the end of ctx
-	told     bool       // an error was left out because it only echoed the interruption
-	broken   error      // the cause of the first Interrupt
-	words    error      // an echo that wraps the cause in words of its own
-	errs     []error    // the failures, in order
+	bodyLeft bool
+	cut      bool    // the caller's cancellation came before the body returned
+	echoed   bool    // an error was left out because it only echoed the end of ctx
+	told     bool    // an error was left out because it only echoed the interruption
+	broken   error   // the cause of the first Interrupt
+	words    error   // an echo that wraps the cause in words of its own
+	errs     []error // the failures, in order
 }
 
 // stopper is who ended a scope's context. While that context lives it is byCaller, which costs nothing to record.
