@@ -66,6 +66,8 @@ type Conn struct {
 	blockedState blockedState
 	tags         atomic.Uint64
 
+	unreadBound int64 // see there
+
 	stats   counters
 	waiters waiterPool
 
@@ -110,6 +112,7 @@ const writeLimit = 256 << 10 // bytes that may wait while as many are written
 
 func newConn(cfg *Config, raw, nc net.Conn) *Conn {
 	c := &Conn{cfg: cfg, raw: raw, nc: nc, dead: make(chan struct{}), nudge: make(chan struct{}, 1), lowest: 1, born: time.Now()}
+	c.unreadBound = unreadBound + cfg.MaxMessageSize
 	c.line.conn = c
 	c.out = writer.New(nc, writer.Options{Limit: writeLimit, Collect: c.collectAcks})
 	c.in.src = nc

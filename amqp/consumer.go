@@ -31,7 +31,10 @@ type Consume struct {
 	// also bounds the client's buffer: the per-consumer basic.qos that goes
 	// with the consume. 0: 256, unless Qos was called on the channel;
 	// negative: unlimited. With NoAck, or unlimited, bytes bound the buffer
-	// (1 MiB), and then TCP holds the broker back.
+	// (1 MiB), and then TCP holds the broker back. While a call on the
+	// connection waits for its answer, which comes after the messages, more is
+	// buffered: up to 256 MiB and MaxMessageSize, where ErrSlowConsumer ends
+	// the connection.
 	Prefetch  int
 	Arguments Table
 }
@@ -40,6 +43,10 @@ const (
 	defaultPrefetch = 256
 	// byteBound is where a consumer without prefetch makes the reader stop.
 	byteBound = 1 << 20
+	// unreadBound is where it ends the connection, if calls that wait for their
+	// answers make the reader go on: MaxMessageSize comes on top. RabbitMQ has
+	// some 200 messages on the way, which are before an answer.
+	unreadBound = 256 << 20
 )
 
 // directReplyTo is the pseudo-queue of replies that come without a queue. RabbitMQ

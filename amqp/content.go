@@ -72,6 +72,7 @@ func (ch *Channel) onHeader(payload []byte) error {
 func (m *content) setProperties(raw []byte) error {
 	c := m.ch.conn
 	if m.ret != nil {
+		m.ret.size = int64(len(raw))
 		return m.ret.Properties.wire().Decode(raw, nil)
 	}
 	if m.properties == nil || !bytes.Equal(raw, m.rawProperties) {

@@ -93,12 +93,13 @@ func (c *Consumer) receive(d *delivery) {
 // handOver gives the ranges what one read brought. It reports whether the reader
 // has to hold back.
 func (c *Consumer) handOver() (full bool, err error) {
+	var behind int64
 	if c.limit == 0 {
-		bytes := int64(0)
+		var bytes int64
 		for _, d := range c.batch {
 			bytes += int64(d.size) + envelopeSize
 		}
-		c.buffered.Add(bytes)
+		behind = c.buffered.Add(bytes) - bytes
 	}
 	if t := c.ch.conn.cfg.Trace; t != nil && t.Delivered != nil {
 		for _, d := range c.batch {
@@ -118,6 +119,10 @@ func (c *Consumer) handOver() (full bool, err error) {
 	clear(c.batch)
 	if c.batch = c.batch[:0]; cap(c.batch) > sparse {
 		c.batch = nil
+	}
+	if taken && behind > c.ch.conn.unreadBound {
+		return false, fmt.Errorf("%w: %q has %d bytes waiting, and calls on the connection wait for answers behind more of them; "+
+			"give the consumer a Prefetch and acknowledge, or call on another connection", ErrSlowConsumer, c.tag, behind)
 	}
 	if c.limit > 0 {
 		// What was settled by a multiple ack before anybody took it, or was

@@ -110,6 +110,10 @@ var (
 	ErrNoChannel = errors.New("no channel number is free")
 	// ErrMessageTooLarge: a body exceeds Config.MaxMessageSize.
 	ErrMessageTooLarge = errors.New("message too large")
+	// ErrSlowConsumer: a consumer without a prefetch was so far behind, while
+	// calls waited for answers that come after its messages, that the
+	// connection was ended.
+	ErrSlowConsumer = errors.New("consumer too slow")
 	// ErrAlreadySettled: the message was acknowledged, rejected or given
 	// back before, or was delivered to a no-ack consumer. Nothing was sent.
 	ErrAlreadySettled = errors.New("delivery already settled")

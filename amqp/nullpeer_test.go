@@ -23,6 +23,8 @@ type nullPeer struct {
 	closed  bool
 	readBy  time.Time
 
+	mute      bool // confirms nothing
+	deaf      bool // takes nothing
 	confirm   bool
 	published uint64
 	// feed is what the consumer is sent: once, if more is nil.
@@ -65,6 +67,9 @@ func (p *nullPeer) Read(b []byte) (int, error) {
 func (p *nullPeer) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	for p.deaf && !p.closed {
+		p.changed.Wait()
+	}
 	if p.closed {
 		return 0, net.ErrClosed
 	}
@@ -90,7 +95,7 @@ func (p *nullPeer) Write(b []byte) (int, error) {
 		rest = rest[end+1:]
 	}
 	p.in = append(p.in[:0], rest...)
-	if p.confirm && p.published > before {
+	if p.confirm && !p.mute && p.published > before {
 		var ack [32]byte
 		p.out.Write(wire.AppendAck(ack[:0], 1, p.published, true))
 	}
@@ -129,6 +134,14 @@ func (p *nullPeer) take(channel uint16, payload []byte) {
 		p.feeding, p.more = false, nil
 		p.say(channel, &wire.BasicCancelOk{ConsumerTag: "c"})
 	}
+}
+
+// set changes what the peer does.
+func (p *nullPeer) set(change func(*nullPeer)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change(p)
+	p.changed.Broadcast()
 }
 
 func (p *nullPeer) say(channel uint16, m wire.Method) {

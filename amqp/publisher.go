@@ -20,7 +20,8 @@ type PublisherOptions struct {
 	Mandatory bool
 	// OnFailure is called for each message that was refused, returned, or left
 	// unconfirmed, one call at a time, on a goroutine of the publisher's. An
-	// error of its fails the scope, nil goes on. Nil: the first failure fails
+	// error of its fails the scope, and nil goes on. A call that takes so long
+	// that 65536 failures wait behind it fails the scope as well. Nil: the first failure fails
 	// the scope.
 	OnFailure func(*PublishError) error
 }
@@ -57,6 +58,8 @@ type failures struct {
 }
 
 const maxFailures = 1 << 16
+
+var errFailuresBehind = fmt.Errorf("amqp: publisher: %d failures wait for OnFailure, and there are more", maxFailures)
 
 func (f *failures) add(e *PublishError) {
 	if f.byNumber == nil {
@@ -257,6 +260,10 @@ func (p *Publisher) settled(_ uint64, err error) {
 		if p.failed.first == failure {
 			p.Cancel(failure)
 		}
+		return
+	}
+	if len(p.queue) >= maxFailures {
+		p.Cancel(errFailuresBehind)
 		return
 	}
 	p.queue = append(p.queue, failure)

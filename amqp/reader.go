@@ -21,7 +21,7 @@ func (c *Conn) readLoop(context.Context) error {
 		c.fail(said, said.method(), true)
 		return nil
 	}
-	if errors.Is(err, ErrProtocol) || errors.Is(err, ErrMessageTooLarge) {
+	if errors.Is(err, ErrProtocol) || errors.Is(err, ErrMessageTooLarge) || errors.Is(err, ErrSlowConsumer) {
 		c.sayWhy(err)
 		c.fail(fmt.Errorf("%w: %w", ErrConnectionClosed, err), 0, true)
 		return nil
@@ -224,8 +224,11 @@ func (c *Conn) sayCloseOk() {
 // sayWhy tells the broker why the client hangs up.
 func (c *Conn) sayWhy(err error) {
 	code := SyntaxError
-	if errors.Is(err, ErrMessageTooLarge) {
+	switch {
+	case errors.Is(err, ErrMessageTooLarge):
 		code = ContentTooLarge
+	case errors.Is(err, ErrSlowConsumer):
+		code = ResourceError
 	}
 	buf, closed := c.out.Begin()
 	if closed != nil {
@@ -263,7 +266,8 @@ func (c *Conn) handOver() error {
 
 // holdBack stops reading while a consumer whose buffer only bytes bound has more
 // of them than it may, so that TCP holds the broker back. It gives way while
-// anybody waits for an answer, which could be the consumer's own handler.
+// anybody waits for an answer, which could be the consumer's own handler, until
+// the consumer is behind by more than unreadBound.
 func (c *Conn) holdBack() {
 	for c.full != nil && c.full.full() && c.waiting.Load() == 0 && !c.closing.Load() {
 		c.paused.Store(true)

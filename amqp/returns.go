@@ -3,6 +3,7 @@ package amqp
 import (
 	"context"
 	"iter"
+	"sync/atomic"
 
 	"github.com/leveret-mq/leveret/amqp/internal/wire"
 	xiter "github.com/leveret-mq/leveret/iter"
@@ -17,25 +18,41 @@ type Return struct {
 	Properties Properties
 }
 
-// returned is a message that came back.
+// returned is a message that came back. Its Return is apart, since a
+// PublishError keeps that for long, and must not keep the body.
 type returned struct {
-	Return
+	*Return
 	body []byte
+	size int64 // of both, about
 }
 
 // returnStream holds the messages that came back until somebody ranges over
 // them.
 type returnStream struct {
 	stream xiter.Stream[*returned]
+	bytes  atomic.Int64 // that no range has taken over
 }
 
-// maxReturnsBehind bounds the returned messages that wait for a range.
-const maxReturnsBehind = 4096
+// What bounds the returned messages that wait for a range.
+const (
+	maxReturnsBehind = 4096
+	maxReturnedBytes = 4 << 20
+)
+
+// push takes one more, unless too many wait. The reader calls it.
+func (r *returnStream) push(ret *returned) bool {
+	waiting := r.bytes.Load()
+	if r.stream.Len() >= maxReturnsBehind || waiting > 0 && waiting+ret.size > maxReturnedBytes {
+		return false
+	}
+	r.bytes.Add(ret.size)
+	return r.stream.Push(ret)
+}
 
 // Returns ranges over the messages that the broker returned as unroutable.
-// Those that come from the call on are kept, at most 4096 of them, until they
-// are ranged over; what comes before the first call, or beyond that number, is
-// logged and dropped. Several ranges share the messages. The range ends with
+// Those that come from the call on are kept, at most 4096 of them and 4 MiB,
+// until they are ranged over; what comes before the first call, or beyond these
+// bounds, is logged and dropped. Several ranges share the messages. The range ends with
 // the channel.
 // https://www.rabbitmq.com/docs/publishers#unroutable
 func (ch *Channel) Returns() iter.Seq2[[]byte, *Return] {
@@ -43,6 +60,7 @@ func (ch *Channel) Returns() iter.Seq2[[]byte, *Return] {
 	r := ch.returns
 	if r == nil {
 		r = new(returnStream)
+		r.stream.OnSwap(func() { r.bytes.Store(0) })
 		ch.returns = r
 		if ch.cause != nil {
 			r.stream.End(ch.cause)
@@ -52,7 +70,7 @@ func (ch *Channel) Returns() iter.Seq2[[]byte, *Return] {
 	ch.mu.Unlock()
 	return func(yield func([]byte, *Return) bool) {
 		for ret := range r.stream.All() {
-			if !yield(ret.body, &ret.Return) {
+			if !yield(ret.body, ret.Return) {
 				return
 			}
 		}
@@ -61,7 +79,7 @@ func (ch *Channel) Returns() iter.Seq2[[]byte, *Return] {
 
 // onReturnMethod starts a message that came back.
 func (ch *Channel) onReturnMethod(m *wire.BasicReturn) error {
-	ch.content.ret = &returned{Return: Return{
+	ch.content.ret = &returned{Return: &Return{
 		ReplyCode: ReplyCode(m.ReplyCode), ReplyText: m.ReplyText, Exchange: m.Exchange, RoutingKey: m.RoutingKey,
 	}}
 	return nil
@@ -73,14 +91,15 @@ func (ch *Channel) onReturn(ret *returned) error {
 	told := false
 	if n, ok := ret.Properties.Headers[sequenceHeader].(int64); ok {
 		ret.Properties.dropSequence()
-		told = ch.confirms.returned(uint64(n), &ret.Return)
+		told = ch.confirms.returned(uint64(n), ret.Return)
 	}
 	ch.conn.stats.returned.Add(1)
-	ch.conn.cfg.Trace.returned(ch, &ret.Return)
+	ch.conn.cfg.Trace.returned(ch, ret.Return)
 	ch.mu.Lock()
 	r := ch.returns
 	ch.mu.Unlock()
-	if r != nil && r.stream.Len() < maxReturnsBehind && r.stream.Push(ret) {
+	ret.size += int64(len(ret.body)) + envelopeSize
+	if r != nil && r.push(ret) {
 		return nil
 	}
 	if !told {

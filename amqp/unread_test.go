@@ -64,3 +64,21 @@ func unread(t *testing.T, kept int, cause func(*world, *amqp.Channel, *amqp.Conn
 		}))
 	})
 }
+
+// A consumer that takes nothing is sent its prefetch, and no more.
+func TestStoppedConsumerIsBoundedByItsPrefetch(t *testing.T) {
+	for prefetch, delivered := range map[int]int{0: 256, 1: 1, 50: 50} {
+		bubble(t, func(w *world) {
+			w.queue("q", 1000)
+			require.NoError(w, w.connect(func(conn *amqp.Conn) error {
+				return conn.WithChannel(conn.Context(), func(ch *amqp.Channel) error {
+					return ch.WithConsumer(ch.Context(), amqp.Consume{Queue: "q", Prefetch: prefetch}, func(*amqp.Consumer) error {
+						synctest.Wait()
+						require.EqualValues(w, delivered, conn.Stats().Delivered)
+						return nil
+					})
+				})
+			}))
+		})
+	}
+}
