@@ -41,7 +41,7 @@ func read(t *testing.T, endings ...string) map[string]string {
 		}
 		if slices.Contains(endings, path.Ext(name)) {
 			text, err := fs.ReadFile(tree, name)
-			all[name] = string(text)
+			all[name] = strings.ReplaceAll(string(text), "\r\n", "\n") // as Git has it on Windows
 			return err
 		}
 		return nil
