@@ -108,9 +108,8 @@ func exists(name string) bool {
 func TestEveryHookIsDocumented(t *testing.T) {
 	page := pages(t)["docs/observability.md"]
 	for _, typ := range []reflect.Type{reflect.TypeFor[amqp.Trace](), reflect.TypeFor[amqp.Stats]()} {
-		for i := range typ.NumField() {
-			name := typ.Field(i).Name
-			assert.True(t, strings.Contains(page, "`"+name+"`"), "%v.%s", typ, name)
+		for field := range typ.Fields() {
+			assert.True(t, strings.Contains(page, "`"+field.Name+"`"), "%v.%s", typ, field.Name)
 		}
 	}
 }
@@ -125,8 +124,8 @@ func TestEveryFieldIsInAGuide(t *testing.T) {
 		reflect.TypeFor[amqp.ExchangeBinding](), reflect.TypeFor[amqp.Consume](), reflect.TypeFor[amqp.Qos](),
 		reflect.TypeFor[amqp.Message](), reflect.TypeFor[amqp.Envelope](),
 	} {
-		for i := range typ.NumField() {
-			if f := typ.Field(i); f.IsExported() {
+		for f := range typ.Fields() {
+			if f.IsExported() {
 				assert.Regexp(t, `\b`+f.Name+`\b`, guides, "%v.%s", typ, f.Name)
 			}
 		}
