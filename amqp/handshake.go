@@ -45,10 +45,11 @@ func (c *Conn) handshake(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := c.tune(tune); err != nil {
+	tuned, err := c.tune(tune)
+	if err != nil {
 		return err
 	}
-	if err := c.reply(&wire.ConnectionOpen{VirtualHost: c.cfg.VirtualHost, Insist: c.cfg.Insist}); err != nil {
+	if err := c.reply(tuned, &wire.ConnectionOpen{VirtualHost: c.cfg.VirtualHost, Insist: c.cfg.Insist}); err != nil {
 		return err
 	}
 	if _, err = expect[*wire.ConnectionOpenOk](c, fmt.Sprintf("opening the virtual host %q", c.cfg.VirtualHost)); errors.Is(err, io.EOF) {
@@ -122,7 +123,7 @@ func (c *Conn) clientProperties() Table {
 }
 
 // tune settles the limits: the smaller of both sides' wishes, 0 being none.
-func (c *Conn) tune(t *wire.ConnectionTune) error {
+func (c *Conn) tune(t *wire.ConnectionTune) (*wire.ConnectionTuneOk, error) {
 	c.tuning = Tuning{
 		ChannelMax: smaller(c.cfg.ChannelMax, t.ChannelMax),
 		FrameMax:   smaller(c.cfg.FrameMax, t.FrameMax),
@@ -132,16 +133,16 @@ func (c *Conn) tune(t *wire.ConnectionTune) error {
 		c.tuning.Heartbeat = 0
 	}
 	if f := c.tuning.FrameMax; f != 0 && f < wire.MinFrameMax {
-		return protocolError("the broker allows frames of %d bytes, and AMQP wants %d at least", f, wire.MinFrameMax)
+		return nil, protocolError("the broker allows frames of %d bytes, and AMQP wants %d at least", f, wire.MinFrameMax)
 	}
 	if c.tuning.ChannelMax == 0 {
 		c.tuning.ChannelMax = 1<<16 - 1
 	}
 	c.in.max = c.maxPayload()
-	return c.reply(&wire.ConnectionTuneOk{
+	return &wire.ConnectionTuneOk{
 		ChannelMax: c.tuning.ChannelMax, FrameMax: c.tuning.FrameMax,
 		Heartbeat: uint16(c.tuning.Heartbeat / time.Second),
-	})
+	}, nil
 }
 
 // maxPayload bounds the frames that are received, also when none was agreed on,
@@ -172,18 +173,20 @@ func capability(server Table, name string) bool {
 	return has
 }
 
-// reply sends a method of the handshake.
-func (c *Conn) reply(m wire.Method) error {
-	frame, err := wire.AppendMethod(nil, 0, m)
-	if err != nil {
-		return err
+// reply sends methods of the handshake, in one piece.
+func (c *Conn) reply(methods ...wire.Method) (err error) {
+	var frames []byte
+	for _, m := range methods {
+		if frames, err = wire.AppendMethod(frames, 0, m); err != nil {
+			return err
+		}
 	}
-	if _, err := c.nc.Write(frame); err != nil {
+	if _, err := c.nc.Write(frames); err != nil {
 		// The broker may have said why before it closed.
 		if said := c.lastWord(); said != nil {
 			return said
 		}
-		return fmt.Errorf("sending %v: %w", m.ID(), err)
+		return fmt.Errorf("sending %v: %w", methods[0].ID(), err)
 	}
 	return nil
 }
