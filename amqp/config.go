@@ -23,16 +23,21 @@ type Config struct {
 	// when Host can't be reached; the port may be left out.
 	Endpoints []string
 
-	Login       string // "guest"
-	Password    string // "guest"; String, GoString and LogValue never print it
+	Login string // "guest"
+	// Password is "guest" unless said otherwise. A Config does not print it, by
+	// whatever verb or logger, but fmt can't be kept from printing a Config
+	// that is an unexported field of something else.
+	Password    string
 	VirtualHost string // "/"
 
-	// TLS, when set, encrypts the connection. Certificates are verified,
-	// against the name of the node that was dialled, unless
-	// InsecureSkipVerify says otherwise. Nil: plain TCP.
+	// TLS, when set, encrypts the connection, or there is none: nothing falls
+	// back to plain TCP. Certificates are verified, against the name of the
+	// node that was dialled or ServerName, unless InsecureSkipVerify says
+	// otherwise. It is TLS 1.2 at least, also where MinVersion is lower. Nil:
+	// plain TCP.
 	TLS *tls.Config
-	// Credentials is asked at every connect, for tokens that are refreshed.
-	// Nil: Login and Password.
+	// Credentials is asked at every connect, for tokens that are refreshed. It
+	// has to end with ctx. Nil: Login and Password.
 	Credentials func(ctx context.Context) (login, password string, err error)
 	// Auth lists the SASL mechanisms in order of preference; the first that
 	// the broker also offers is used. Nil: Plain.
@@ -63,7 +68,8 @@ type Config struct {
 	// goodbye, and the broker's answer. 0: 5 s.
 	CloseTimeout time.Duration
 
-	// Dial makes the network connection. Nil: a net.Dialer.
+	// Dial makes the network connection, and has to end with ctx. Nil: a
+	// net.Dialer.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// Logger is told, by warnings, what is wrong and comes out of no call: that
 	// Supervise connects again, an endpoint that can't be reached, an alarm of
@@ -141,6 +147,8 @@ func (c *Config) check() error {
 		return fmt.Errorf("amqp: config: Heartbeat %v exceeds %d s", c.Heartbeat, math.MaxUint16)
 	case c.MaxMessageSize < 0 || c.MaxMessageSize > math.MaxUint32:
 		return fmt.Errorf("amqp: config: MaxMessageSize %d is not between 1 and %d", c.MaxMessageSize, uint32(math.MaxUint32))
+	case c.TLS != nil && c.TLS.MaxVersion != 0 && c.TLS.MaxVersion < tls.VersionTLS12:
+		return fmt.Errorf("amqp: config: TLS.MaxVersion %s is below TLS 1.2, which is the least that is spoken", tls.VersionName(c.TLS.MaxVersion))
 	case c.DialTimeout < 0 || c.CloseTimeout < 0:
 		return fmt.Errorf("amqp: config: a timeout is negative")
 	}

@@ -128,6 +128,10 @@ func parseQuery(cfg *Config, query string) error {
 	for key, all := range values {
 		for _, value := range all {
 			if err := setQuery(cfg, &files, key, value); err != nil {
+				if strings.Contains(query, "@") {
+					// Most likely the rest of a password, which must not be shown.
+					return errors.New("a query parameter is unknown or wrong; a ? in a password is written %3F, and an @ %40")
+				}
 				return fmt.Errorf("query parameter %s: %w", key, err)
 			}
 		}
