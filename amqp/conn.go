@@ -359,6 +359,12 @@ func (c *Conn) ServerProperties() Table { return c.serverProperties }
 // Tuning is what client and broker have agreed on.
 func (c *Conn) Tuning() Tuning { return c.tuning }
 
+// Format prints the broker's address for every verb: what else there is to print
+// holds the password.
+func (c *Conn) Format(s fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(s, "amqp.Conn(%v)", c.RemoteAddr())
+}
+
 // LocalAddr is the connection's address on this side.
 func (c *Conn) LocalAddr() net.Addr { return c.nc.LocalAddr() }
 

@@ -64,7 +64,7 @@ func (w *world) tapped() *book {
 	w.cfg.Trace = &amqp.Trace{
 		DialStart:     func(addr string) { note(addr) },
 		DialDone:      func(addr string, err error) { note(addr, showError(err)) },
-		Closed:        func(c *amqp.Conn, err error) { note(c, *c.Scope, c.ServerProperties(), c.Stats(), showError(err)) },
+		Closed:        func(c *amqp.Conn, err error) { note(c, c.ServerProperties(), c.Stats(), showError(err)) },
 		ChannelClosed: func(ch *amqp.Channel, err error) { note(ch.ID(), showError(err)) },
 		Retry:         func(_ int, _ time.Duration, cause error) { note(showError(cause)) },
 	}
