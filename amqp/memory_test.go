@@ -87,12 +87,12 @@ func TestMemoryIsBoundedByWhatIsReceived(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, piece := range []int{100, 1 << 30} {
-				conn, consumers := readerOf(&chunks{stream, []int{piece}})
+				conn, _ := readerOf(&chunks{stream, []int{piece}})
 				conn.tuning.FrameMax = 0
 				conn.in.max = conn.maxPayload()
 				conn.cfg.Logger = slog.New(slog.DiscardHandler)
 				conn.find(1).returns = new(returnStream)
-				requireBounded(t, len(stream), len(consumers), func() { require.Error(t, conn.readFrames()) })
+				requireBounded(t, len(stream), conn.open, func() { require.Error(t, conn.readFrames()) })
 			}
 		})
 	}

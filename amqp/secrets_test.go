@@ -45,16 +45,17 @@ func showError(err error) string {
 	if err == nil {
 		return ""
 	}
-	text := show(err)
+	var text strings.Builder
+	text.WriteString(show(err))
 	switch e := err.(type) { //nolint:errorlint // one level after the other
 	case interface{ Unwrap() error }:
-		text += showError(e.Unwrap())
+		text.WriteString(showError(e.Unwrap()))
 	case interface{ Unwrap() []error }:
 		for _, one := range e.Unwrap() {
-			text += showError(one)
+			text.WriteString(showError(one))
 		}
 	}
-	return text
+	return text.String()
 }
 
 // tapped has everything that the client tells written to a book.
