@@ -304,3 +304,14 @@ func ExampleJoinTraces() {
 	// came back: NO_ROUTE
 	// true 0 1
 }
+
+func ExampleConn_Format() {
+	onBroker(func(ctx context.Context, cfg amqp.Config, _ *amqptest.Broker) error {
+		return amqp.WithConnection(ctx, cfg, func(conn *amqp.Conn) error {
+			text := fmt.Sprintf("%+v", conn)
+			fmt.Println(text == fmt.Sprintf("amqp.Conn(%v)", conn.RemoteAddr()))
+			return nil
+		})
+	})
+	// Output: true
+}

@@ -169,3 +169,22 @@ func ExampleHandle_Scope() {
 	// a task
 	// <nil>
 }
+
+func ExampleHandle_Overdue() {
+	h := scope.Open(context.Background(), nil)
+	told := make(chan struct{})
+	h.Overdue(time.Millisecond, func(body bool, tasks int) bool {
+		fmt.Println("waiting for the body:", body, "and tasks:", tasks)
+		close(told)
+		return true
+	})
+	err, _ := h.Run(func() error {
+		h.Scope().Cancel(nil)
+		<-told // heeds no context
+		return nil
+	})
+	fmt.Println(err)
+	// Output:
+	// waiting for the body: true and tasks: 0
+	// <nil>
+}
