@@ -230,9 +230,11 @@ func (ch *Channel) postClose() {
 // die ends everything in the channel with cause. at is the method that the
 // broker's exception names. It reports whether a call was told.
 func (ch *Channel) die(cause error, at wire.MethodID) (told bool) {
-	if !ch.line.fail(cause, at) {
-		return false
-	}
+	return ch.line.fail(cause, at) && ch.tell(cause, at)
+}
+
+// tell ends what is in the channel, whose line has just failed with cause.
+func (ch *Channel) tell(cause error, at wire.MethodID) (told bool) {
 	ch.ledger.fail(cause)
 	ch.mu.Lock()
 	// Who is told here may ask at once whether anybody was: the lock is held.
@@ -325,15 +327,20 @@ func (ch *Channel) onOther(m wire.Method) error {
 // onClose handles the broker's exception.
 func (ch *Channel) onClose(m *wire.ChannelClose) {
 	c := ch.conn
+	cause := &Error{Code: ReplyCode(m.ReplyCode), Text: m.ReplyText, ClassID: m.ClassID, MethodID: m.MethodID}
+	at := cause.method()
 	crossed := false
-	if buf, err := c.out.Begin(); err == nil {
+	buf, err := c.out.Begin()
+	first := ch.line.fail(cause, at) // under the lock: whoever finds the channel shut finds the cause too
+	if err == nil {
 		crossed = ch.shut
 		ch.shut = true
 		buf, _ = wire.AppendMethod(buf, ch.id, &wire.ChannelCloseOk{})
 		c.out.Commit(buf)
 	}
-	cause := &Error{Code: ReplyCode(m.ReplyCode), Text: m.ReplyText, ClassID: m.ClassID, MethodID: m.MethodID}
-	ch.die(cause, cause.method())
+	if first {
+		ch.tell(cause, at)
+	}
 	if !crossed {
 		ch.remove()
 	}
