@@ -76,11 +76,18 @@ func (w *Writer) flush() (done bool, err error) {
 
 const (
 	// enough is what one write should have, if there are people to add it:
-	// from here on larger ones gain little.
+	// from here on larger ones gain little. Who has added so much writes it.
 	enough = 32 << 10
+	// flood is what is there, when a look finds it, only if somebody adds as
+	// fast as it can.
+	flood = 8 << 10
 	// looks is how often the flusher looks whether more is being added, each
 	// time after twice as long.
-	looks = 8
+	looks = 12
+	// However long others keep the processors, the flusher settles no longer
+	// than this: for a trickle, and for a flood, most of which it need not write.
+	trickleTime = 50 * time.Microsecond
+	floodTime   = 500 * time.Microsecond
 )
 
 // settle enters the critical section when nobody adds any more for the moment, or
@@ -90,16 +97,23 @@ const (
 // publisher what little there is, again and again, and the lock along with it,
 // which halves what that one can do.
 func (w *Writer) settle() {
+	began := time.Now()
 	before := 0
 	for look := range looks {
 		for range 1 << look >> 1 {
 			runtime.Gosched()
+			if time.Since(began) > floodTime {
+				w.mu.Lock()
+				return
+			}
 		}
 		if !w.mu.TryLock() {
 			continue // somebody is adding
 		}
 		n := len(w.buf)
-		if look > 0 && n == before || n >= enough || len(w.large) > 0 {
+		idle := look > 0 && n == before
+		trickle := n > before && n < flood && time.Since(began) > trickleTime
+		if idle || trickle || n >= enough || len(w.large) > 0 {
 			return
 		}
 		before = n

@@ -5,10 +5,33 @@ package writer
 // nobody writes, it hands the bytes to the socket itself, which saves the hop
 // to the flusher; it never waits for the socket.
 func (w *Writer) CommitAlone(buf []byte) {
-	if !w.inline.able() || w.writing || w.kicked || len(w.rest) > 0 || len(w.large) > 0 {
+	if w.kicked || !w.mayInline() {
 		w.Commit(buf)
 		return
 	}
+	w.writeInline(buf)
+	w.mu.Unlock()
+}
+
+// commitFull is Commit for the caller who has filled the buffer. It hands the
+// bytes to the socket itself: while one processor adds as fast as it can, another
+// that takes the buffer and the lock away from it costs both more than the write.
+func (w *Writer) commitFull(buf []byte) {
+	if w.collect != nil {
+		buf = w.collect(buf)
+	}
+	w.writeInline(buf)
+	w.mu.Unlock()
+}
+
+// mayInline tells whether the order of bytes lets a caller write. The lock is held.
+func (w *Writer) mayInline() bool {
+	return !w.writing && len(w.rest) == 0 && len(w.large) == 0 && w.inline.able()
+}
+
+// writeInline swaps the buffers and writes what the socket takes at once. The
+// lock is held before and after, and not in between.
+func (w *Writer) writeInline(buf []byte) {
 	w.buf, w.spare = w.spare, nil
 	w.take()
 	n := w.inline.try(buf)
@@ -18,9 +41,6 @@ func (w *Writer) CommitAlone(buf []byte) {
 		w.rest, w.spare = buf[n:], nil
 	}
 	if len(w.rest) > 0 || len(w.buf) > 0 || w.kicked || w.closing {
-		w.kicked = false // the flusher may have come and gone meanwhile
-		w.Commit(w.buf)
-		return
+		w.wake() // also if it was kicked: it may have come and gone meanwhile
 	}
-	w.Abort()
 }

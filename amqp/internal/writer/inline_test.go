@@ -64,6 +64,70 @@ func TestALoneCallerDoesNotWaitForTheSocket(t *testing.T) {
 	assert.Equal(t, big+"yz", string((<-got)[before:]))
 }
 
+func TestWhoFillsTheBufferWritesIt(t *testing.T) {
+	near, far := socketPair(t)
+	put := "put off"
+	w := New(near, Options{Limit: 1 << 20, Collect: func(dst []byte) []byte {
+		dst, put = append(dst, put...), ""
+		return dst
+	}}) // and nobody flushes
+	half := strings.Repeat("x", enough/2)
+	got := make(chan []byte, 1)
+	go func() {
+		b := make([]byte, enough+len("put off"))
+		_, _ = io.ReadFull(far, b)
+		got <- b
+	}()
+	say(t, w, half)
+	assert.Zero(t, w.Progress())
+	say(t, w, half)
+	assert.Equal(t, half+half+"put off", string(within(t, "write", func() []byte { return <-got })))
+}
+
+func TestWhoFillsTheBufferDoesNotWaitForTheSocket(t *testing.T) {
+	near, far := socketPair(t)
+	before := stuff(near)
+	w := New(near, Options{Limit: 1 << 20})
+	big := strings.Repeat("x", enough)
+	within(t, "Commit", func() any { say(t, w, big); return nil })
+	within(t, "Commit", func() any { say(t, w, big); return nil })
+	assert.Len(t, w.rest, enough)
+	assert.Len(t, w.buf, enough, "which would overtake the rest")
+	wait := start(w)
+	w.Close()
+	got := make(chan []byte, 1)
+	go func() { got <- readAll(far) }()
+	require.NoError(t, within(t, "Run", wait))
+	require.NoError(t, near.CloseWrite())
+	assert.Equal(t, big+big, string((<-got)[before:]))
+}
+
+// What comes while the buffer is written may be all that ever comes.
+func TestAppendWhileAFullBufferIsWritten(t *testing.T) {
+	full := strings.Repeat("x", enough)
+	synctest.Test(t, func(t *testing.T) {
+		near, far := socketPair(t)
+		w := New(near, Options{Limit: 1 << 20})
+		wait := start(w)
+		w.intercept(func() {
+			say(t, w, " more")
+			synctest.Wait() // the flusher finds the role taken
+		})
+		say(t, w, full)
+		synctest.Wait()
+		buf, err := w.Begin()
+		require.NoError(t, err)
+		assert.Empty(t, buf, "nobody writes it")
+		w.Abort()
+		got := make(chan []byte, 1)
+		go func() { got <- readAll(far) }()
+		w.Close()
+		require.NoError(t, wait())
+		require.NoError(t, near.Close())
+		assert.Equal(t, full+" more", string(<-got))
+	})
+}
+
 func TestCloseDuringAnInlineWrite(t *testing.T) {
 	duringInlineWrite(t, func(w *Writer) {
 		w.Close()

@@ -5,9 +5,9 @@
 //
 //	writer.go   the two buffers and the critical section
 //	room.go     the bound on what is buffered, and waiting for room
-//	flush.go    the flusher: kick, yield once, swap, write
+//	flush.go    the flusher: kick, settle, swap, write
 //	large.go    bodies that are written from the caller's memory
-//	inline_*.go the attempt of a lone caller to write without the flusher
+//	inline*.go  callers who write without the flusher: the lone one, and who fills the buffer
 //
 // The package knows io.Writer and no AMQP.
 package writer
@@ -100,16 +100,25 @@ func (w *Writer) refusal() error {
 
 // Commit leaves the critical section with buf to be written.
 func (w *Writer) Commit(buf []byte) {
+	if len(buf) >= enough && w.mayInline() {
+		w.commitFull(buf)
+		return
+	}
 	w.buf = buf
 	if !w.kicked {
-		w.kicked = true
-		select {
-		case w.kick <- struct{}{}:
-		default:
-		}
+		w.wake()
 	}
 	w.passBaton()
 	w.mu.Unlock()
+}
+
+// wake has the flusher look at what there is. The lock is held.
+func (w *Writer) wake() {
+	w.kicked = true
+	select {
+	case w.kick <- struct{}{}:
+	default:
+	}
 }
 
 // Abort leaves the critical section with nothing appended.
