@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,11 +45,22 @@ func onLimit(t *testing.T, peer func() *nullPeer, body func(t *testing.T, p *nul
 // live is how many bytes of the heap are in use.
 func live() int64 {
 	synctest.Wait()
+	finalize()
+	finalize() // what was kept by what the first one let go of
 	runtime.GC()
-	runtime.GC() // what a finalizer or a pool held the first time
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
+}
+
+// finalize collects garbage until the finalizers of what was found have run, which they do in turn and in their own time.
+func finalize() {
+	var last atomic.Bool
+	runtime.SetFinalizer(new([64]byte), func(*[64]byte) { last.Store(true) })
+	for !last.Load() {
+		runtime.GC()
+		runtime.Gosched()
+	}
 }
 
 // requireMost checks what the heap has grown by since before.
