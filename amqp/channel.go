@@ -366,6 +366,9 @@ func (ch *Channel) onCloseOk(m *wire.ChannelCloseOk) error {
 func (ch *Channel) remove() {
 	c := ch.conn
 	c.known[ch.id] = nil
+	if c.recent == ch {
+		c.recent = nil
+	}
 	c.forget(ch)
 }
 

@@ -75,6 +75,8 @@ type Conn struct {
 	in         frameReader
 	known      []*Channel // channels, without the lock
 	touched    []*Consumer
+	recent     *Channel  // which the last small message came on
+	putOff     int       // reads since something was handed over
 	full       *Consumer // one of them has more than it may
 	tagged     []*Channel
 	deliveries slab.Items[delivery]
@@ -116,6 +118,7 @@ func newConn(cfg *Config, raw, nc net.Conn) *Conn {
 	c.line.conn = c
 	c.out = writer.New(nc, writer.Options{Limit: writeLimit, Collect: c.collectAcks})
 	c.in.src = nc
+	c.in.more.init(nc)
 	c.text = c.bytes.String
 	return c
 }

@@ -25,6 +25,7 @@ type content struct {
 	exchange, routingKey string
 	rawProperties        []byte
 	properties           *Properties
+	mould                *mould // nil until there was a small message
 }
 
 const (

@@ -24,8 +24,13 @@ type frameReader struct {
 	src  io.Reader
 	buf  []byte
 	r, w int    // what of buf is unread
+	from int    // where the last frame began
 	max  uint32 // bytes of payload at most
 	calm int    // quiet reads in a row
+	more eager
+	// brimful says that the last read filled the buffer: there is more,
+	// probably.
+	brimful bool
 	// reads counts, for the heartbeat: whatever comes shows that the peer
 	// lives.
 	reads   atomic.Uint32
@@ -50,6 +55,7 @@ func (f *frameReader) take() (h wire.FrameHeader, payload []byte, ok bool, err e
 	if b[end] != wire.FrameEnd {
 		return h, nil, false, protocolError("a frame of type %d on channel %d ends with octet %#x instead of %#x", h.Type, h.Channel, b[end], wire.FrameEnd)
 	}
+	f.from = f.r
 	f.r += end + 1
 	return h, b[wire.FrameHeaderSize:end:end], true, nil
 }
@@ -89,11 +95,28 @@ func (f *frameReader) fill() error {
 	f.makeRoom()
 	n, err := f.src.Read(f.buf[f.w:])
 	f.w += n
+	f.brimful = f.w == len(f.buf) && n > 0
 	if n == 0 {
 		return err
 	}
 	f.count(n)
 	return nil
+}
+
+// fillMore is fill if the last one filled the buffer and there is more. It never
+// waits.
+func (f *frameReader) fillMore() bool {
+	if !f.brimful {
+		return false
+	}
+	f.makeRoom()
+	n := f.more.read(f.buf[f.w:])
+	f.w += n
+	f.brimful = f.w == len(f.buf) && n > 0
+	if n > 0 {
+		f.count(n)
+	}
+	return n > 0
 }
 
 // count notes that a read brought n bytes.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 
 	"github.com/leveret-mq/leveret/amqp/internal/wire"
 )
@@ -45,9 +46,9 @@ var errGoodbye = errors.New("goodbye")
 
 func (c *Conn) readFrames() error {
 	for {
-		h, payload, ok, err := c.in.take()
-		if err == nil && ok {
-			err = c.onFrame(h, payload)
+		ok, err := c.takeAlike()
+		if !ok && err == nil {
+			ok, err = c.takeFrame()
 		}
 		if err != nil {
 			return errors.Join(err, c.handOver())
@@ -59,6 +60,10 @@ func (c *Conn) readFrames() error {
 			if err != nil {
 				return err
 			}
+			continue
+		}
+		if c.mayPutOff() && c.in.fillMore() {
+			c.putOff++
 			continue
 		}
 		if err := c.handOver(); err != nil {
@@ -74,6 +79,29 @@ func (c *Conn) readFrames() error {
 			c.giveBack()
 		}
 	}
+}
+
+// takeFrame takes the next frame, if it is whole.
+func (c *Conn) takeFrame() (ok bool, err error) {
+	h, payload, ok, err := c.in.take()
+	if err == nil && ok {
+		err = c.onFrame(h, payload)
+	}
+	return ok, err
+}
+
+const (
+	// handful is how many messages make waking a loop worth its while, which
+	// costs as much as ten or twenty of them.
+	handful = 32
+	// putOffReads is for how many reads those who have less may wait.
+	putOffReads = 16
+)
+
+// mayPutOff tells whether handing over may wait for another read, if more is
+// there: with a thousand consumers, one read brings each of them a message.
+func (c *Conn) mayPutOff() bool {
+	return c.putOff < putOffReads && len(c.touched) > 1 && len(c.touched[0].batch) < handful
 }
 
 // giveBack lets go of memory that only pays while a lot is received.
@@ -245,6 +273,7 @@ func (c *Conn) sayWhy(err error) {
 // handOver gives the consumers what has been read for them, and the ledgers
 // their tags before that.
 func (c *Conn) handOver() error {
+	c.putOff = 0
 	for i, ch := range c.tagged {
 		ch.enterTags()
 		c.tagged[i] = nil
@@ -269,6 +298,9 @@ func (c *Conn) handOver() error {
 // anybody waits for an answer, which could be the consumer's own handler, until
 // the consumer is behind by more than unreadBound.
 func (c *Conn) holdBack() {
+	if c.full != nil && c.waiting.Load() > 0 {
+		runtime.Gosched() // who has its answer by now, but has not run yet, waits no longer
+	}
 	for c.full != nil && c.full.full() && c.waiting.Load() == 0 && !c.closing.Load() {
 		c.paused.Store(true)
 		<-c.nudge

@@ -285,22 +285,22 @@ func TestReturnedMessagesStayWhatTheyWere(t *testing.T) {
 	overTCP(t, func(ctx context.Context, w *world) {
 		require.NoError(w, amqp.WithChannel(ctx, w.cfg, func(ch *amqp.Channel) error {
 			returns := ch.Returns()
-			for i, size := range sizes {
-				msg := amqp.Message{Mandatory: true, Body: numbered(size, uint64(i)), Properties: amqp.Properties{MessageID: fmt.Sprint(i)}}
-				if err := ch.Publish(ctx, "", "nowhere", msg); err != nil {
-					return err
-				}
-			}
 			type back struct {
 				body []byte
 				ret  *amqp.Return
 			}
 			var all []back
-			for body, ret := range returns {
-				if all = append(all, back{body, ret}); len(all) == len(sizes) {
+			for i, size := range sizes {
+				msg := amqp.Message{Mandatory: true, Body: numbered(size, uint64(i)), Properties: amqp.Properties{MessageID: fmt.Sprint(i)}}
+				if err := ch.Publish(ctx, "", "nowhere", msg); err != nil {
+					return err
+				}
+				for body, ret := range returns { // at once, since those that wait are bounded
+					all = append(all, back{body, ret})
 					break
 				}
 			}
+			require.Len(w, all, len(sizes))
 			for i, size := range sizes {
 				assert.Equal(w, fmt.Sprint(i), all[i].ret.Properties.MessageID)
 				assert.Equal(w, sha256.Sum256(numbered(size, uint64(i))), sha256.Sum256(all[i].body))

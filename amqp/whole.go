@@ -32,8 +32,16 @@ func (m *content) takeWhole(d *delivery) bool {
 		d.setBody(m.ch.conn.bytes.Copy(body))
 		m.ch.conn.deliveries.Pin(len(body))
 	}
-	in.r += taken
 	d.Properties = m.properties
+	if size > 0 {
+		most := min(ownSize-1, uint64(in.max), uint64(m.ch.conn.cfg.MaxMessageSize)) // #nosec G115 -- it is positive
+		if m.mould == nil {
+			m.mould = new(mould)
+		}
+		m.mould.cast(in.buf[in.from:in.w], in.r-in.from, wire.FrameOverhead+len(header), most, d)
+		m.ch.conn.recent = m.ch
+	}
+	in.r += taken
 	return true
 }
 
