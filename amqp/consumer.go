@@ -74,8 +74,10 @@ type Consumer struct {
 	kept    []*delivery
 	leaving bool // what comes now is given back at once
 
-	buffered  atomic.Int64 // bytes that no range has taken over
-	cancelled atomic.Bool  // by the broker
+	buffered atomic.Int64 // bytes that no range has taken over
+	// cancelled is set when the broker has ended the consumer: to what its ranges
+	// say of that, unless they had ended before.
+	cancelled atomic.Pointer[error]
 	told      atomic.Bool  // Err has said so
 	unwanted  atomic.Bool  // nobody will range any more: what comes is given back, or dropped
 	workers   atomic.Int32 // of Process
@@ -140,17 +142,29 @@ func (c *Consumer) stopIfCancelled() {
 // that of the scope's.
 func (c *Consumer) Err() error {
 	err := c.stream.Err()
-	if err != nil && c.cancelled.Load() {
+	if err != nil && c.endedByBroker() != nil {
 		c.told.Store(true)
 	}
 	return err
 }
 
+// endedByBroker is ErrConsumerCancelled if that is what ended the ranges. A
+// broker may end a consumer that is being stopped, or is over.
+func (c *Consumer) endedByBroker() error {
+	why := c.cancelled.Load()
+	if why == nil || c.stream.Err() != *why { //nolint:errorlint // the very same
+		return nil
+	}
+	return *why
+}
+
 // drained interrupts a scope whose consumer the broker has ended, once all that
 // was delivered before has been taken: nothing will come for those who wait.
 func (c *Consumer) drained() {
-	if h := c.handle.Load(); h != nil && c.cancelled.Load() {
-		h.Interrupt(c.stream.Err())
+	if why := c.endedByBroker(); why != nil {
+		if h := c.handle.Load(); h != nil {
+			h.Interrupt(why)
+		}
 	}
 }
 
@@ -257,15 +271,15 @@ func (c *Consumer) live(ctx context.Context, body func(*Consumer) error) (err er
 	defer c.ch.inner.Add(-1)
 	inner := c.Context()
 	stop := context.AfterFunc(inner, func() { c.stream.Stop(context.Cause(inner)) })
-	if c.cancelled.Load() && c.stream.Len() == 0 {
+	if c.stream.Len() == 0 {
 		c.drained()
 	}
 	echoed := false
 	defer func() {
 		stop()
 		closing := c.close()
-		if c.cancelled.Load() && (!c.told.Load() || echoed) {
-			err = joinCause(err, c.stream.Err())
+		if !c.told.Load() || echoed {
+			err = joinCause(err, c.endedByBroker())
 		}
 		err = joinCause(err, closing)
 		c.ch.conn.cfg.Trace.consumerEnded(c, err)
@@ -280,12 +294,12 @@ func (c *Consumer) close() (err error) {
 	ch := c.ch
 	c.stream.Stop(errConsumerScopeEnded)
 	c.unwanted.Store(true)
-	if c.cancelled.Load() {
+	if c.cancelled.Load() != nil {
 		ch.discharge(c)
 	} else {
 		err = ch.conn.polite("basic.cancel-ok", c.cancel)
 	}
-	if !c.leave() && !c.cancelled.Load() {
+	if !c.leave() && c.cancelled.Load() == nil {
 		c.postCancel() // which did not get a chance: the broker has been silent for too long
 	}
 	if !c.noAck {

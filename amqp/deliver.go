@@ -190,8 +190,9 @@ func (ch *Channel) onCancel(m *wire.BasicCancel) error {
 			ch.conn.out.Commit(buf)
 		}
 	}
-	c.cancelled.Store(true)
-	c.stream.End(fmt.Errorf("%w: consumer %q", ErrConsumerCancelled, c.tag))
+	why := fmt.Errorf("%w: consumer %q", ErrConsumerCancelled, c.tag)
+	c.cancelled.Store(&why)
+	c.stream.End(why)
 	if c.stream.Len() == 0 {
 		c.drained()
 	}

@@ -512,6 +512,38 @@ func TestConsumersThatTheBrokerCancels(t *testing.T) {
 	}
 }
 
+// The broker's basic.cancel may come when the consumer has ended by itself, and its own is on the way.
+func TestACancelThatCrossesOurOwnIsNoFailure(t *testing.T) {
+	err := against(t, amqp.Config{}, func(p *peer) {
+		p.consumer()
+		expect[*wire.BasicCancel](p, 1)
+		p.say(1, &wire.BasicCancel{ConsumerTag: "c", NoWait: true}, &wire.BasicCancelOk{ConsumerTag: "c"})
+	}, inChannel(func(ctx context.Context, ch *amqp.Channel) error {
+		return ch.WithConsumer(ctx, amqp.Consume{Tag: "c"}, func(*amqp.Consumer) error { return nil })
+	}))
+	require.NoError(t, err)
+}
+
+// Stop lets go on what is being handled, whatever the broker does with the consumer.
+func TestACancelAfterStopInterruptsNothing(t *testing.T) {
+	err := against(t, amqp.Config{}, func(p *peer) {
+		p.consumer()
+		p.message(1, "c", 1, "one")
+		time.Sleep(time.Second)
+		p.say(1, &wire.BasicCancel{ConsumerTag: "c", NoWait: true})
+		assert.Equal(t, uint64(1), expect[*wire.BasicAck](p, 1).DeliveryTag)
+	}, inChannel(func(ctx context.Context, ch *amqp.Channel) error {
+		return ch.WithConsumer(ctx, amqp.Consume{Tag: "c"}, func(c *amqp.Consumer) error {
+			return c.Process(1, func(ctx context.Context, _ []byte, _ *amqp.Envelope) error {
+				c.Stop()
+				time.Sleep(2 * time.Second)
+				return context.Cause(ctx)
+			})
+		})
+	}))
+	require.NoError(t, err)
+}
+
 // --- Transactions ---
 
 // A commit whose answer comes late has been made: what it settled is settled,
