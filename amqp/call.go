@@ -244,6 +244,9 @@ func (l *line) fail(cause error, at wire.MethodID) (first bool) {
 		return false
 	}
 	l.cause = cause
+	if l.ledger != nil { // before anybody hears of it: who has settles nothing any more
+		l.ledger.fail(cause)
+	}
 	for _, p := range l.calls {
 		if at != 0 && p.method == at && !p.abandoned && !p.farewell {
 			l.told = true
@@ -253,6 +256,13 @@ func (l *line) fail(cause error, at wire.MethodID) (first bool) {
 	}
 	l.calls = nil
 	return true
+}
+
+// ended tells whether the line has ended.
+func (l *line) ended() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cause != nil
 }
 
 // end is why the line has ended, for a call that comes too late.

@@ -235,7 +235,6 @@ func (ch *Channel) die(cause error, at wire.MethodID) (told bool) {
 
 // tell ends what is in the channel, whose line has just failed with cause.
 func (ch *Channel) tell(cause error, at wire.MethodID) (told bool) {
-	ch.ledger.fail(cause)
 	ch.mu.Lock()
 	// Who is told here may ask at once whether anybody was: the lock is held.
 	if ch.confirms.fail(cause) && at == wire.BasicPublishID {

@@ -36,7 +36,7 @@ type Conn struct {
 	handle           *scope.Handle
 	cutOff           bool // the connection ended while its scope lived; known when that has ended
 	out              *writer.Writer
-	dead             chan struct{} // closed when line.cause is set
+	dead             chan struct{} // closed when line.cause is set, and what is on the connection has ended with it
 	cut              *time.Timer   // ends a flush that takes too long; set before out.Close
 
 	// waiting counts who waits for something that the reader has to bring:
@@ -230,7 +230,6 @@ func (c *Conn) fail(cause error, at wire.MethodID, flush bool) {
 	if !c.line.fail(cause, at) {
 		return
 	}
-	close(c.dead)
 	c.closing.Store(true)
 	if flush {
 		c.cut = time.AfterFunc(c.cfg.CloseTimeout, func() { _ = c.raw.Close() })
@@ -255,6 +254,7 @@ func (c *Conn) fail(cause error, at wire.MethodID, flush bool) {
 		w.changes.End(cause)
 	}
 	c.handle.Interrupt(cause)
+	close(c.dead)
 	c.wake()
 }
 
@@ -262,11 +262,9 @@ func (c *Conn) fail(cause error, at wire.MethodID, flush bool) {
 // looks whether the broker said why before anything is told.
 func (c *Conn) writeLoop(context.Context) error {
 	err := c.out.Run()
-	select {
-	case <-c.dead:
+	if c.ended() {
 		_ = c.nc.Close()
 		return nil
-	default:
 	}
 	c.failed.Store(&err)
 	c.closing.Store(true)
@@ -323,7 +321,8 @@ func (c *Conn) beginRoom(ctx context.Context) ([]byte, error) {
 }
 
 // whyDead is why the connection died, for a caller whom the writer has turned
-// away. The reader knows it within lastWordTimeout.
+// away. The reader knows it within lastWordTimeout. By then everything on the
+// connection has ended, so that what the caller does next finds the same.
 func (c *Conn) whyDead() error {
 	<-c.dead
 	return c.end()

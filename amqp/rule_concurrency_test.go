@@ -370,3 +370,35 @@ func TestPublishersHearTheExceptionFromItsFirstMoment(t *testing.T) {
 		}))
 	})
 }
+
+// Whoever is turned away because the connection is lost finds that its channel is, too: one that ends at that moment
+// does not claim that it was closed in order, after the broker had what was settled on it.
+func TestAChannelThatEndsAtTheLossReportsIt(t *testing.T) {
+	overTCP(t, func(ctx context.Context, w *world) {
+		for range 50 {
+			err := amqp.WithConnection(ctx, w.cfg, func(conn *amqp.Conn) error {
+				return inChannels(ctx, w, conn, 100, func(ch *amqp.Channel) error {
+					w.broker.Sever()
+					for ch.Publish(context.WithoutCancel(ctx), "", "nowhere", amqp.Message{}) == nil {
+					}
+					assert.ErrorIs(w, context.Cause(ch.Context()), amqp.ErrConnectionClosed)
+					assert.ErrorIs(w, context.Cause(conn.Context()), amqp.ErrConnectionClosed)
+					return nil
+				})
+			})
+			require.ErrorIs(w, err, amqp.ErrConnectionClosed)
+		}
+	})
+}
+
+// inChannels runs body in the last of n channels, each opened inside of the one before, and checks that every one
+// reports the loss of the connection.
+func inChannels(ctx context.Context, w *world, conn *amqp.Conn, n int, body func(*amqp.Channel) error) error {
+	return conn.WithChannel(ctx, func(ch *amqp.Channel) error {
+		if n == 1 {
+			return body(ch)
+		}
+		assert.ErrorIs(w, inChannels(ctx, w, conn, n-1, body), amqp.ErrConnectionClosed, "what WithChannel returns")
+		return nil
+	})
+}

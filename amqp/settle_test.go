@@ -559,3 +559,17 @@ func nackFrames(t *testing.T, l *ledger, frames []byte, tag uint64) []byte {
 	assert.NoError(t, err)
 	return wire.AppendNack(frames, 1, last, false, true)
 }
+
+// Whoever has heard of the exception can settle nothing any more, and is not told that it worked: the ledger ends before
+// any call does.
+func TestALineEndsWithItsLedger(t *testing.T) {
+	ch := new(Channel)
+	ch.line.ledger = &ch.ledger
+	ch.ledger.add(1, 1, false)
+	require.True(t, ch.line.fail(NotFound, 0))
+	_, err := ch.ledger.ack(1)
+	require.ErrorIs(t, err, NotFound)
+	require.False(t, ch.line.fail(AccessRefused, 0), "the first cause counts")
+	_, err = ch.ledger.ack(1)
+	require.ErrorIs(t, err, NotFound)
+}
