@@ -60,6 +60,16 @@ type waiter struct {
 	next    *waiter    // who waits for the same message
 }
 
+// tell gives the outcome to w and all that follow.
+func (w *waiter) tell(err error) {
+	for w != nil {
+		next := w.next
+		w.next = nil
+		w.outcome <- err
+		w = next
+	}
+}
+
 // waiterPool keeps the waiters of a connection. There is none for all of them,
 // since a channel that was made in one bubble of testing/synctest must not get
 // into another.
@@ -204,12 +214,7 @@ func (c *confirms) settle(n uint64, m unconfirmed, err error) {
 		*c.win.at(n) = unconfirmed{}
 		c.win.open--
 	}
-	for w := m.waiter; w != nil; {
-		next := w.next
-		w.next = nil
-		w.outcome <- err
-		w = next
-	}
+	m.waiter.tell(err)
 	if m.pub != nil {
 		m.pub.settled(n, err)
 		c.relieve(m.pub)
@@ -267,11 +272,14 @@ func (c *confirms) fail(cause error) (told bool) {
 func (c *confirms) abandon(p *Publisher, unknown error) (count int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	p.gaveUp = true
 	end := func(n uint64, m unconfirmed) {
 		if m.open && m.pub == p {
-			m.pub = nil
+			failure, waiter := m.failed(n, unknown), m.waiter
+			m.pub, m.waiter = nil, nil
 			c.set(n, m)
-			p.settled(n, m.failed(n, unknown))
+			waiter.tell(failure)
+			p.settled(n, failure)
 			c.relieve(p)
 			count++
 		}
@@ -326,17 +334,18 @@ func (c *confirms) barrier() <-chan struct{} {
 	return done
 }
 
-// attach has w told the outcome of message n. It reports false when that is
-// known already.
-func (c *confirms) attach(n uint64, w *waiter) bool {
+// attach has w told the outcome of message n, of p. It reports false when that is
+// known already, or not waited for any more.
+func (c *confirms) attach(p *Publisher, n uint64, w *waiter) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	m, ok := c.find(n)
-	if ok {
-		w.next, m.waiter = m.waiter, w
-		c.set(n, m)
+	if !ok || p.gaveUp {
+		return false
 	}
-	return ok
+	w.next, m.waiter = m.waiter, w
+	c.set(n, m)
+	return true
 }
 
 // detach takes w back before the outcome. It reports false when w was told

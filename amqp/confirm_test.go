@@ -94,19 +94,23 @@ func (c *confirming) settle(n uint64, want error) {
 	if p.returned && errors.Is(want, ErrNacked) {
 		want = ErrReturned
 	}
-	for _, w := range p.waiters {
+	c.checkTold(n, p.waiters, want)
+	if p.pub != nil {
+		c.inFlight[p.pub]--
+		if want != nil {
+			c.failed[p.pub][n] = want
+		}
+	}
+}
+
+func (c *confirming) checkTold(n uint64, waiters []*waiter, want error) {
+	for _, w := range waiters {
 		select {
 		case got := <-w.outcome:
 			c.checkOutcome(n, got, want)
 			testWaiters.put(w)
 		default:
 			c.check(false, "nobody told the waiter of %d", n)
-		}
-	}
-	if p.pub != nil {
-		c.inFlight[p.pub]--
-		if want != nil {
-			c.failed[p.pub][n] = want
 		}
 	}
 }
@@ -195,7 +199,7 @@ func (c *confirming) step() {
 		m, w := c.some(), testWaiters.get()
 		p, ok := c.open[m]
 		c.note("attach %d", m)
-		c.check(c.confirms.attach(m, w) == ok, "attach to %d", m)
+		c.check(c.confirms.attach(new(Publisher), m, w) == ok, "attach to %d", m)
 		if ok {
 			p.waiters = append(p.waiters, w)
 		}
@@ -219,15 +223,19 @@ func (c *confirming) step() {
 
 func (c *confirming) abandon(pub *Publisher) {
 	c.note("abandon")
-	want := 0
+	want := map[uint64][]*waiter{}
 	for n, p := range c.open {
 		if p.pub == pub {
-			c.failed[pub][n], p.pub = ErrUnconfirmed, nil
-			want++
+			c.failed[pub][n] = ErrUnconfirmed
+			want[n] = p.waiters
+			p.pub, p.waiters = nil, nil
 		}
 	}
 	c.inFlight[pub] = 0
-	c.check(c.confirms.abandon(pub, ErrUnconfirmed) == want, "abandoned something else than %d", want)
+	c.check(c.confirms.abandon(pub, ErrUnconfirmed) == len(want), "abandoned something else than %d", len(want))
+	for n, waiters := range want {
+		c.checkTold(n, waiters, ErrUnconfirmed)
+	}
 }
 
 func (c *confirming) finish() {
@@ -337,7 +345,7 @@ func TestWaitersRaceWithConfirms(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(5, uint64(i)))
 			for n := uint64(1); n <= messages; n++ {
 				w := testWaiters.get()
-				if !c.attach(n, w) {
+				if !c.attach(new(Publisher), n, w) {
 					testWaiters.put(w)
 					continue
 				}

@@ -37,7 +37,6 @@ type Publisher struct {
 	opts   PublisherOptions
 	duties *scope.Scope  // around the publisher's scope: runs OnFailure
 	room   chan struct{} // capacity 1: a baton for those who wait for a confirm
-	gaveUp atomic.Bool   // what has no outcome by now is unknown
 	over   atomic.Bool   // the scope has ended: what is published now has nobody to be told
 
 	// Guarded by confirms.mu.
@@ -46,6 +45,7 @@ type Publisher struct {
 	failed   failures
 	queue    []*PublishError // for OnFailure
 	calling  bool            // OnFailure is at work on queue
+	gaveUp   bool            // what had no outcome by then is unknown
 }
 
 // failures remembers which messages failed, for the receipts: all others were
@@ -191,7 +191,7 @@ func (r Receipt) Wait(ctx context.Context) error {
 	w := pool.get()
 	defer pool.put(w)
 	c := &r.p.ch.confirms
-	if r.p.gaveUp.Load() || !c.attach(r.n, w) {
+	if !c.attach(r.p, r.n, w) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		return r.p.failed.of(r.n)
@@ -357,7 +357,6 @@ func (p *Publisher) firstFailure() error {
 
 // giveUp settles what the broker has not confirmed in time as unknown.
 func (p *Publisher) giveUp(cause error) error {
-	defer p.gaveUp.Store(true)
 	n := p.ch.confirms.abandon(p, fmt.Errorf("%w: %w", ErrUnconfirmed, cause))
 	if n == 0 {
 		return p.firstFailure()

@@ -121,6 +121,33 @@ func TestReceiptsTellEveryOutcome(t *testing.T) {
 	})
 }
 
+// A publisher that waits for outcomes no longer has told so whoever else waits for them by the time it returns.
+func TestWhoWaitsForAReceiptHearsThatThePublisherGaveUp(t *testing.T) {
+	bubble(t, func(w *world) {
+		w.queue("q", 0)
+		w.lose("basic.ack")
+		failed := errors.New("failed")
+		require.NoError(w, w.channel(func(ch *amqp.Channel) error {
+			early, late := make(chan error, 1), make(chan error, 1)
+			err := ch.WithPublisher(context.Background(), amqp.PublisherOptions{}, func(p *amqp.Publisher) error {
+				r, err := p.Publish(context.Background(), "", "q", amqp.Message{})
+				require.NoError(w, err)
+				ch.Go(func(ctx context.Context) error { early <- r.Wait(ctx); return nil })
+				context.AfterFunc(p.Context(), func() {
+					time.Sleep(time.Hour)
+					late <- r.Wait(context.Background())
+				})
+				return failed
+			})
+			assert.ErrorIs(w, err, failed)
+			assert.ErrorIs(w, err, amqp.ErrUnconfirmed)
+			assert.ErrorIs(w, <-early, amqp.ErrUnconfirmed)
+			assert.ErrorIs(w, <-late, amqp.ErrUnconfirmed)
+			return nil
+		}))
+	})
+}
+
 func TestOnFailureIsCalledOnceForEachAndOneAtATime(t *testing.T) {
 	bubble(t, func(w *world) {
 		at, busy := map[uint64]int{}, false
