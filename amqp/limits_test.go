@@ -88,10 +88,13 @@ func TestLimitOfASlowConsumer(t *testing.T) {
 		"after the first message": {1 << 10, Consume{NoAck: true}, 1, 8},
 	} {
 		t.Run(name, func(t *testing.T) {
-			require.NoError(t, onLimit(t, func() *nullPeer { return endlessDeliveries(c.size) }, func(t *testing.T, _ *nullPeer, ch *Channel) error {
+			require.NoError(t, onLimit(t, func() *nullPeer { return endlessDeliveries(c.size) }, func(t *testing.T, p *nullPeer, ch *Channel) error {
 				before := live()
 				c.opts.Tag = "c"
+				// While somebody waits for an answer, and be it already there, the reader goes on.
+				p.set(func(p *nullPeer) { p.held = true })
 				return ch.WithConsumer(t.Context(), c.opts, func(cons *Consumer) error {
+					p.set(func(p *nullPeer) { p.held = false })
 					synctest.Wait()
 					require.True(t, ch.conn.paused.Load(), "the reader holds back")
 					if c.takes > 0 {

@@ -31,7 +31,8 @@ type nullPeer struct {
 	feed     []byte
 	more     func() []byte // called when all has been read
 	feeding  bool
-	settling int // acks seen
+	held     bool // what the consumer is sent waits
+	settling int  // acks seen
 }
 
 func newNullPeer(feed []byte, more func() []byte) *nullPeer {
@@ -49,6 +50,7 @@ func (p *nullPeer) Read(b []byte) (int, error) {
 			return 0, net.ErrClosed
 		case !p.readBy.IsZero():
 			return 0, os.ErrDeadlineExceeded
+		case p.held:
 		case p.feeding && p.more != nil:
 			p.out.Write(p.more())
 			continue

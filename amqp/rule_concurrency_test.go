@@ -338,32 +338,33 @@ func TestDeathInTheMiddleOfEverything(t *testing.T) {
 	}
 }
 
-// Whoever publishes at the moment of the exception hears of it, and not that the channel's scope has ended, which is
+// Whoever uses the channel at the moment of the exception hears of it, and not that the channel's scope has ended, which is
 // what it ends with afterwards.
-func TestPublishersHearTheExceptionFromItsFirstMoment(t *testing.T) {
+func TestTheExceptionIsHeardFromItsFirstMoment(t *testing.T) {
 	overTCP(t, func(ctx context.Context, w *world) {
 		require.NoError(w, amqp.WithConnection(ctx, w.cfg, func(conn *amqp.Conn) error {
-			for range 300 {
+			for range 60 {
 				err := conn.WithChannel(ctx, func(ch *amqp.Channel) error {
-					going := make(chan struct{}, 4)
+					going := make(chan struct{}, 2)
 					for range cap(going) {
 						ch.Go(func(ctx context.Context) error {
 							for i := 0; ; i++ {
 								if i == 1 {
 									going <- struct{}{}
 								}
-								if err := ch.Publish(ctx, "", "nowhere", amqp.Message{}); err != nil {
+								// What was never delivered can't be refused, and nothing is sent.
+								if err := ch.Nack(1, false, false); !errors.Is(err, amqp.PreconditionFailed) {
 									return err
 								}
 							}
 						})
 					}
 					<-going
-					w.broker.CloseChannels(406, "PRECONDITION_FAILED - because")
+					w.broker.CloseChannels(404, "NOT_FOUND - because")
 					return nil
 				})
-				if !errors.Is(err, amqp.PreconditionFailed) {
-					return fmt.Errorf("expected PRECONDITION_FAILED: %w", err)
+				if !errors.Is(err, amqp.NotFound) {
+					return fmt.Errorf("expected NOT_FOUND: %w", err)
 				}
 			}
 			return nil
