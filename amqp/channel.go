@@ -42,6 +42,7 @@ type Channel struct {
 	revoke    context.CancelCauseFunc
 	consumers []*Consumer
 	returns   *returnStream
+	unread    unreadReturns
 	qos       *Qos // what Qos was called with
 	txTurn    chan struct{}
 	// roster counts the changes of consumers.
@@ -152,6 +153,7 @@ func (ch *Channel) live(ctx context.Context, body func(*Channel) error) (err err
 	echoed := false
 	defer func() {
 		closing := ch.close()
+		ch.warnOfRest()
 		if died := ch.died(echoed); died != nil {
 			err = joinCause(err, died)
 		}

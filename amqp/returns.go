@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"sync/atomic"
+	"time"
 
 	"github.com/leveret-mq/leveret/amqp/internal/wire"
 	xiter "github.com/leveret-mq/leveret/iter"
@@ -103,11 +104,53 @@ func (ch *Channel) onReturn(ret *returned) error {
 		return nil
 	}
 	if !told {
-		ch.conn.cfg.Logger.Warn("amqp: a message was returned as unroutable, and nobody takes it: range over Channel.Returns",
+		ch.warnUnread(ret)
+	}
+	return nil
+}
+
+// unreadReturns bounds what the log hears of messages that came back and that
+// nobody takes: whoever publishes to a queue that is gone may do so a million
+// times. Guarded by line.mu.
+type unreadReturns struct {
+	warned time.Time // zero: not yet
+	since  int       // messages that came back since then
+}
+
+// returnsQuiet is how long a channel's log is quiet about more of them.
+const returnsQuiet = time.Minute
+
+const warnUnread = "amqp: a message was returned as unroutable, and nobody takes it: range over Channel.Returns"
+
+// warnUnread warns of the first, and then at most once in a returnsQuiet, with how
+// many there were since.
+func (ch *Channel) warnUnread(ret *returned) {
+	now := time.Now()
+	ch.mu.Lock()
+	u := &ch.unread
+	u.since++
+	count := u.since
+	due := u.warned.IsZero() || now.Sub(u.warned) >= returnsQuiet
+	if due {
+		u.warned, u.since = now, 0
+	}
+	ch.mu.Unlock()
+	if due {
+		ch.conn.cfg.Logger.Warn(warnUnread, "messages", count,
 			"exchange", ret.Exchange, "routing_key", ret.RoutingKey, "code", uint16(ret.ReplyCode), "reason", ret.ReplyText,
 			"message_id", ret.Properties.MessageID, "bytes", len(ret.body))
 	}
-	return nil
+}
+
+// warnOfRest tells of those that were not warned of by the channel's end.
+func (ch *Channel) warnOfRest() {
+	ch.mu.Lock()
+	count := ch.unread.since
+	ch.unread.since = 0
+	ch.mu.Unlock()
+	if count > 0 {
+		ch.conn.cfg.Logger.Warn(warnUnread, "messages", count)
+	}
 }
 
 // dropSequence takes the client's own header out of what a user gets to see.

@@ -1,10 +1,14 @@
 package amqp_test
 
 import (
+	"fmt"
+	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/leveret-mq/leveret/amqp"
@@ -81,4 +85,57 @@ func TestStoppedConsumerIsBoundedByItsPrefetch(t *testing.T) {
 			}))
 		})
 	}
+}
+
+// The log hears of the first message that nobody takes, then once in a minute of how many there were since, and at the
+// end of the channel of the rest.
+func TestTheLogIsNotFloodedByReturns(t *testing.T) {
+	bubble(t, func(w *world) {
+		var l logged
+		w.cfg.Logger = l.logger(slog.LevelDebug)
+		lines := func(messages ...int) {
+			w.Helper()
+			synctest.Wait()
+			var got []int
+			for line := range strings.Lines(l.String()) {
+				n := 0
+				_, rest, _ := strings.Cut(line, " messages=")
+				_, err := fmt.Sscan(rest, &n)
+				assert.NoError(w, err, line)
+				assert.Contains(w, line, "a message was returned as unroutable, and nobody takes it")
+				got = append(got, n)
+			}
+			assert.Equal(w, messages, got)
+		}
+		publish := func(ch *amqp.Channel, n int) {
+			for range n {
+				require.NoError(w, ch.Publish(ch.Context(), "", "nobody's", amqp.Message{Mandatory: true}))
+			}
+		}
+		require.NoError(w, w.connect(func(conn *amqp.Conn) error {
+			require.NoError(w, conn.WithChannel(conn.Context(), func(ch *amqp.Channel) error {
+				publish(ch, 1000)
+				lines(1)
+				time.Sleep(59 * time.Second)
+				publish(ch, 500)
+				lines(1)
+				time.Sleep(time.Second)
+				publish(ch, 300)
+				lines(1, 1500)
+				time.Sleep(time.Hour)
+				publish(ch, 1)
+				lines(1, 1500, 300)
+				publish(ch, 7)
+				lines(1, 1500, 300)
+				return nil
+			}))
+			lines(1, 1500, 300, 7)
+			return conn.WithChannel(conn.Context(), func(ch *amqp.Channel) error {
+				publish(ch, 1)
+				synctest.Wait()
+				return nil
+			})
+		}))
+		lines(1, 1500, 300, 7, 1)
+	})
 }
