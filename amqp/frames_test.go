@@ -96,6 +96,41 @@ func TestFramesLargerThanTheBuffer(t *testing.T) {
 	}
 }
 
+// What has come of a large frame or body is moved a few times, and not with every piece, which would make it quadratic: a
+// packet at a time, 16 MiB would be moved 11,000 times.
+func TestWhatIsLargeAndComesInSmallPiecesIsMovedAFewTimes(t *testing.T) {
+	const size, packet, most = 16 << 20, 1460, 32 << 20
+	t.Run("frame", func(t *testing.T) {
+		f := frameReader{src: &chunks{appendFrame(nil, wire.FrameMethod, 1, make([]byte, size)), []int{packet}}, max: size}
+		for moved := 0; ; {
+			_, payload, ok, err := f.take()
+			require.NoError(t, err)
+			if ok {
+				require.Len(t, payload, size)
+				break
+			}
+			before, at, have := f.buf, f.r, f.w-f.r
+			require.NoError(t, f.fill())
+			if have > 0 && (&before[0] != &f.buf[0] || at != f.r) {
+				moved += have
+			}
+			require.LessOrEqual(t, moved, most)
+		}
+	})
+	t.Run("body", func(t *testing.T) {
+		m := content{size: size, body: make([]byte, trustSize)}
+		for moved := 0; m.have < size; {
+			before, have, n := &m.body[0], m.have, min(packet, size-m.have)
+			require.Len(t, m.room(n), n)
+			if before != &m.body[0] {
+				moved += have
+			}
+			require.LessOrEqual(t, moved, most)
+			m.have += n
+		}
+	})
+}
+
 func TestAFrameMayBeAsLargeAsFrameMax(t *testing.T) {
 	whole := appendFrame(nil, 1, 1, make([]byte, 100))
 	_, err := readAllFrames(&frameReader{src: bytes.NewReader(whole), max: 100})
