@@ -18,15 +18,15 @@ import (
 // A broker that speaks nothing newer than TLS 1.1 is refused, whatever the configuration would allow.
 func TestTLSIsAtLeastTLS12(t *testing.T) {
 	cert, pool := certificate(t)
-	old := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11} // #nosec G402
+	old := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11} // #nosec G402 -- to be refused
 	overTCP(t, func(ctx context.Context, w *world) {
 		for _, least := range []uint16{0, tls.VersionTLS10, tls.VersionTLS11} {
-			w.cfg.TLS = &tls.Config{RootCAs: pool, MinVersion: least} // #nosec G402
+			w.cfg.TLS = &tls.Config{RootCAs: pool, MinVersion: least} // #nosec G402 -- it is raised
 			err := amqp.WithConnection(ctx, w.cfg, nil)
 			require.ErrorContains(w, err, "protocol version", tls.VersionName(least))
 			assert.Equal(w, least, w.cfg.TLS.MinVersion, "the caller's configuration is not touched")
 		}
-		w.cfg.TLS = &tls.Config{RootCAs: pool, MaxVersion: tls.VersionTLS11} // #nosec G402
+		w.cfg.TLS = &tls.Config{RootCAs: pool, MaxVersion: tls.VersionTLS11} // #nosec G402 -- to be refused
 		w.cfg.Dial = func(context.Context, string, string) (net.Conn, error) {
 			assert.Fail(w, "dialled")
 			return nil, net.ErrClosed
