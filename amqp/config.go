@@ -58,8 +58,8 @@ type Config struct {
 
 	// MaxMessageSize is the largest body, in bytes, that is received; a
 	// larger one ends the connection with ErrMessageTooLarge. Memory grows with
-	// what has come of a body, not with what is announced. At most 4 GiB - 1;
-	// 0: 128 MiB.
+	// what has come of a body, not with what is announced. At most 4 GiB - 1,
+	// or 2 GiB - 1 where an int has 32 bits; 0: 128 MiB.
 	MaxMessageSize int64
 	// DialTimeout bounds TCP, TLS and AMQP handshake together, for each
 	// endpoint that is tried. 0: 30 s.
@@ -136,6 +136,9 @@ func (c *Config) defaultPort() int {
 	return 5672
 }
 
+// maxMessageSize is what a delivery has room for, and a slice.
+const maxMessageSize = min(math.MaxUint32, math.MaxInt)
+
 // check refuses what can't work, before anything is dialled.
 func (c *Config) check() error {
 	switch {
@@ -145,8 +148,8 @@ func (c *Config) check() error {
 		return fmt.Errorf("amqp: config: FrameMax %d is below %d, which RabbitMQ refuses since 4.1; leave it 0", c.FrameMax, minFrameMax)
 	case c.Heartbeat > math.MaxUint16*time.Second:
 		return fmt.Errorf("amqp: config: Heartbeat %v exceeds %d s", c.Heartbeat, math.MaxUint16)
-	case c.MaxMessageSize < 0 || c.MaxMessageSize > math.MaxUint32:
-		return fmt.Errorf("amqp: config: MaxMessageSize %d is not between 1 and %d", c.MaxMessageSize, uint32(math.MaxUint32))
+	case c.MaxMessageSize < 0 || c.MaxMessageSize > maxMessageSize:
+		return fmt.Errorf("amqp: config: MaxMessageSize %d is not between 1 and %d", c.MaxMessageSize, int64(maxMessageSize))
 	case c.TLS != nil && c.TLS.MaxVersion != 0 && c.TLS.MaxVersion < tls.VersionTLS12:
 		return fmt.Errorf("amqp: config: TLS.MaxVersion %s is below TLS 1.2, which is the least that is spoken", tls.VersionName(c.TLS.MaxVersion))
 	case c.DialTimeout < 0 || c.CloseTimeout < 0:

@@ -44,6 +44,7 @@ func TestConfigIsCheckedBeforeAnythingIsDialled(t *testing.T) {
 		"FrameMax 8191":          {FrameMax: 8191},
 		"Heartbeat":              {Heartbeat: 65536 * time.Second},
 		"MaxMessageSize -1":      {MaxMessageSize: -1},
+		"MaxMessageSize 4294":    {MaxMessageSize: 1 << 32},
 		"a timeout is negative":  {DialTimeout: -1},
 		"a timeout is negative ": {CloseTimeout: -1},
 		"nil mechanism":          {Auth: []amqp.Mechanism{amqp.Plain, nil}},

@@ -146,9 +146,10 @@ func (c *Conn) tune(t *wire.ConnectionTune) (*wire.ConnectionTuneOk, error) {
 }
 
 // maxPayload bounds the frames that are received, also when none was agreed on,
-// or one that nobody could hold.
+// or one that nobody could hold: the whole frame's size is an int, of 32 bits on
+// some machines.
 func (c *Conn) maxPayload() uint32 {
-	most := uint32(min(max(c.cfg.MaxMessageSize, handshakeFrameMax), math.MaxInt32))
+	most := uint32(min(max(c.cfg.MaxMessageSize, handshakeFrameMax), math.MaxInt32-wire.FrameOverhead))
 	if f := c.tuning.FrameMax; f != 0 {
 		return min(f-wire.FrameOverhead, most)
 	}
