@@ -116,6 +116,43 @@ func TestViolations(t *testing.T) {
 	}
 }
 
+// A large body goes past the read buffer, and its end is checked there.
+func TestWrongEndOctetOfALargeBody(t *testing.T) {
+	err := against(t, amqp.Config{}, func(p *peer) {
+		p.tune.FrameMax = 1 << 17
+		p.consumer()
+		b := wire.AppendDeliver(nil, 1, "c", 1, false, "", "")
+		b = append(append(b, header(1, 100_000)...), frame(wire.FrameBody, 1, make([]byte, 100_000)...)...)
+		b[len(b)-1] = 0xCD
+		p.raw(b)
+	}, inChannel(func(ctx context.Context, ch *amqp.Channel) error {
+		return ch.WithConsumer(ctx, amqp.Consume{Tag: "c"}, func(c *amqp.Consumer) error {
+			for range c.Messages() {
+				t.Error("the message was given out")
+			}
+			return c.Err()
+		})
+	}))
+	says(t, err, []error{amqp.ErrProtocol, amqp.ErrConnectionClosed}, "a body frame on channel 1 ends with octet 0xcd")
+}
+
+// A broker that heeds no prefetch is not buffered for without end.
+func TestMessagesBeyondThePrefetch(t *testing.T) {
+	const sent = 1 + math.MaxUint16 + 1
+	err := against(t, amqp.Config{}, func(p *peer) {
+		p.consumer()
+		for tag := uint64(1); tag <= sent; tag++ {
+			p.message(1, "c", tag, "")
+		}
+	}, inChannel(func(ctx context.Context, ch *amqp.Channel) error {
+		return ch.WithConsumer(ctx, amqp.Consume{Tag: "c", Prefetch: 1}, func(c *amqp.Consumer) error {
+			<-c.Context().Done()
+			return nil
+		})
+	}))
+	says(t, err, []error{amqp.ErrProtocol, amqp.ErrConnectionClosed}, `consumer "c" 65537 messages ahead, beyond its prefetch of 1`)
+}
+
 // A peer that reads nothing holds up the end no longer than CloseTimeout.
 func TestAViolationOfADeafPeer(t *testing.T) {
 	took := time.Duration(0)
