@@ -250,10 +250,10 @@ func (c *Conn) fail(cause error, at wire.MethodID, flush bool) {
 			c.line.mu.Unlock()
 		}
 	}
+	c.handle.Interrupt(cause)
 	for _, w := range watchers {
 		w.changes.End(cause)
 	}
-	c.handle.Interrupt(cause)
 	close(c.dead)
 	c.wake()
 }

@@ -403,3 +403,23 @@ func inChannels(ctx context.Context, w *world, conn *amqp.Conn, n int, body func
 		return nil
 	})
 }
+
+// A range over the alarms ends when the connection's scope has, and not before.
+func TestTheEndOfARangeOverAlarmsIsTheConnections(t *testing.T) {
+	overTCP(t, func(ctx context.Context, w *world) {
+		for range 5 {
+			err := amqp.WithConnection(ctx, w.cfg, func(conn *amqp.Conn) error {
+				changes := conn.Blocked()
+				for range 10_000 {
+					conn.Blocked()
+				}
+				w.broker.Sever()
+				for range changes { //nolint:revive // there are none
+				}
+				assert.ErrorIs(w, context.Cause(conn.Context()), amqp.ErrConnectionClosed)
+				return nil
+			})
+			require.ErrorIs(w, err, amqp.ErrConnectionClosed)
+		}
+	})
+}
