@@ -122,11 +122,12 @@ func (c *Conn) clientProperties() Table {
 	return t
 }
 
-// tune settles the limits: the smaller of both sides' wishes, 0 being none.
+// tune settles the limits: the smaller of both sides' wishes, 0 being none. A
+// frame's size is an int, which has 32 bits on some machines.
 func (c *Conn) tune(t *wire.ConnectionTune) (*wire.ConnectionTuneOk, error) {
 	c.tuning = Tuning{
 		ChannelMax: smaller(c.cfg.ChannelMax, t.ChannelMax),
-		FrameMax:   smaller(c.cfg.FrameMax, t.FrameMax),
+		FrameMax:   min(smaller(c.cfg.FrameMax, t.FrameMax), math.MaxInt32),
 		Heartbeat:  smaller(heartbeatSeconds(c.cfg.Heartbeat), time.Duration(t.Heartbeat)*time.Second),
 	}
 	if c.cfg.Heartbeat < 0 {

@@ -372,7 +372,7 @@ func TestTuning(t *testing.T) {
 			want: amqp.Tuning{ChannelMax: 9, FrameMax: 9000, Heartbeat: time.Second}},
 		{name: "no heartbeat", cfg: amqp.Config{Heartbeat: -1}, tune: wire.ConnectionTune{Heartbeat: 60}, want: amqp.Tuning{ChannelMax: 65535}},
 		{name: "absurdly much", tune: wire.ConnectionTune{ChannelMax: 65535, FrameMax: math.MaxUint32, Heartbeat: 65535},
-			want: amqp.Tuning{ChannelMax: 65535, FrameMax: math.MaxUint32, Heartbeat: 65535 * time.Second}},
+			want: amqp.Tuning{ChannelMax: 65535, FrameMax: math.MaxInt32, Heartbeat: 65535 * time.Second}},
 		{name: "absurdly little", tune: wire.ConnectionTune{FrameMax: 1}, error: "frames of 1 bytes"},
 		{name: "too little", tune: wire.ConnectionTune{FrameMax: 4095}, error: "frames of 4095 bytes"},
 		{name: "as little as may be", tune: wire.ConnectionTune{ChannelMax: 1, FrameMax: 4096, Heartbeat: 1},
