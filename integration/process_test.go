@@ -122,3 +122,31 @@ func TestBatchesGivenBack(t *testing.T) {
 		requireCount(t, ctx, conn, q, 9)
 	})
 }
+
+// How often a message failed is in a header that a quorum queue adds.
+func TestQuorumQueueCountsAttempts(t *testing.T) {
+	eachBroker(t, func(t *testing.T, b broker) {
+		b.channel(t, func(ctx context.Context, ch *amqp.Channel) {
+			arguments := amqp.QueueArguments{Type: amqp.QuorumQueue}.Table()
+			_, err := ch.QueueDeclare(ctx, amqp.Queue{Name: "counting", Durable: true, Arguments: arguments})
+			require.NoError(t, err)
+			for range 2 {
+				require.NoError(t, ch.Publish(ctx, "", "counting", amqp.Message{}))
+			}
+			_, env := await(t, ctx, ch, "counting")
+			assert.Equal(t, int64(0), env.Properties.Headers["x-delivery-count"], "got")
+			var counts []any
+			require.NoError(t, ch.WithConsumer(ctx, amqp.Consume{Queue: "counting"}, func(c *amqp.Consumer) error {
+				return c.Process(1, func(_ context.Context, _ []byte, env *amqp.Envelope) error {
+					counts = append(counts, env.Properties.Headers["x-delivery-count"])
+					if len(counts) < 3 {
+						return errors.New("not yet")
+					}
+					c.Stop()
+					return nil
+				})
+			}))
+			assert.Equal(t, []any{nil, int64(1), int64(2)}, counts)
+		})
+	})
+}

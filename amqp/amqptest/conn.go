@@ -90,7 +90,7 @@ func (c *conn) wake() { c.wakeup.Signal() }
 
 // deliver appends a basic.deliver with its message.
 func (c *conn) deliver(to *consumer, tag uint64, e *entry) {
-	ch, m := to.channel, e.outgoing(to.queue)
+	ch, m := to.channel, e.outgoing(to.queue, false)
 	c.out = wire.AppendDeliver(c.out, ch.id, to.tag, tag, e.redelivered, m.exchange, m.key)
 	c.out = m.appendContent(c.out, ch.id, c.frameMax)
 	c.wake()
@@ -98,7 +98,7 @@ func (c *conn) deliver(to *consumer, tag uint64, e *entry) {
 
 // getOk appends a basic.get-ok with its message.
 func (c *conn) getOk(ch *channel, q *queue, e *entry) {
-	m := e.outgoing(q)
+	m := e.outgoing(q, true)
 	c.send(ch.id, &wire.BasicGetOk{DeliveryTag: ch.deliveryTag, Redelivered: e.redelivered,
 		Exchange: m.exchange, RoutingKey: m.key, MessageCount: uint32(q.length)})
 	c.out = m.appendContent(c.out, ch.id, c.frameMax)

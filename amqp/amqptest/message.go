@@ -66,9 +66,10 @@ func (m *message) with(p *wire.Properties) (*message, error) {
 	return &changed, nil
 }
 
-// outgoing is the message as a consumer gets it: from a quorum queue with the number of attempts before.
-func (e *entry) outgoing(q *queue) *message {
-	if !q.settings.quorum {
+// outgoing is the message as a client gets it: from a quorum queue with the number of attempts before, which RabbitMQ tells
+// a consumer if there were any, and basic.get in any case.
+func (e *entry) outgoing(q *queue, get bool) *message {
+	if !q.settings.quorum || e.attempts == 0 && !get {
 		return e.msg
 	}
 	props := *e.msg.properties()
