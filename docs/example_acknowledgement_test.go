@@ -115,3 +115,35 @@ func Example_lifetime() {
 	})
 	// Output: did one
 }
+
+// A quorum queue counts the attempts.
+func Example_attempts() {
+	onBroker(func(ctx context.Context, cfg amqp.Config, _ *amqptest.Broker) error {
+		return amqp.WithChannel(ctx, cfg, func(ch *amqp.Channel) error {
+			queue := amqp.Queue{Name: "jobs", Durable: true, Arguments: amqp.QueueArguments{Type: amqp.QuorumQueue}.Table()}
+			if _, err := ch.QueueDeclare(ctx, queue); err != nil {
+				return err
+			}
+			if err := ch.Publish(ctx, "", "jobs", amqp.Message{}); err != nil {
+				return err
+			}
+			return ch.WithConsumer(ctx, amqp.Consume{Queue: "jobs"}, func(c *amqp.Consumer) error {
+				for _, env := range c.Messages() {
+					attempts, _ := env.Properties.Headers["x-delivery-count"].(int64) // absent the first time
+					fmt.Println(attempts, "before")
+					if attempts == 2 {
+						return env.Ack()
+					}
+					if err := env.Reject(true); err != nil {
+						return err
+					}
+				}
+				return c.Err()
+			})
+		})
+	})
+	// Output:
+	// 0 before
+	// 1 before
+	// 2 before
+}
