@@ -8,7 +8,7 @@ import (
 	"github.com/leveret-mq/leveret/amqp/internal/wire"
 )
 
-// Qos is basic.qos.
+// Qos is basic.qos: how much the broker may send ahead.
 type Qos struct {
 	PrefetchCount int // unsettled messages at most, up to 65535; 0: no limit
 	PrefetchSize  int // bytes at most; RabbitMQ knows 0 alone
@@ -18,9 +18,11 @@ type Qos struct {
 	Global bool
 }
 
-// Get fetches one message (basic.get), or finds ErrEmptyQueue. With noAck it
-// counts as settled once it is sent. Fetching in a loop costs a round trip a
-// message: consume instead.
+// Get fetches one message (basic.get), or finds ErrEmptyQueue. A queue that is not
+// there is NotFound, which ends the channel. With noAck it counts as settled once
+// it is sent. A message that comes when ctx has ended is given back, or with noAck
+// lost, which the log tells. Fetching in a loop costs a round trip a message:
+// consume instead.
 func (ch *Channel) Get(ctx context.Context, queue string, noAck bool) (body []byte, env *Envelope, err error) {
 	m := &wire.BasicGet{Queue: queue, NoAck: noAck}
 	p := newCall(m, wire.BasicGetOkID, wire.BasicGetEmptyID)
@@ -79,8 +81,10 @@ func (ch *Channel) oldestGet() (noAck, ok bool) {
 	return false, false
 }
 
-// Qos bounds how many unsettled messages the broker sends ahead (basic.qos).
-// Consume.Prefetch does so for one consumer.
+// Qos bounds how many unsettled messages the broker sends ahead (basic.qos): on
+// the channel if Global, and otherwise to each consumer that is started later and
+// has no Prefetch of its own. A number that the protocol has no room for is an
+// error.
 // https://www.rabbitmq.com/docs/consumer-prefetch
 func (ch *Channel) Qos(ctx context.Context, q Qos) error {
 	switch {

@@ -89,7 +89,7 @@ func (e *Envelope) Ack() error {
 
 // AckUpTo acknowledges this message and all that were delivered on its channel
 // before it and are not settled, by whichever consumer (basic.ack with
-// multiple set).
+// multiple set). Otherwise it is as Ack.
 func (e *Envelope) AckUpTo() error {
 	if err := e.unsettleable(); err != nil {
 		return err
@@ -100,6 +100,7 @@ func (e *Envelope) AckUpTo() error {
 // Nack refuses the message (basic.nack): with requeue the broker delivers it
 // again, and without it is dead-lettered or dropped. On quorum queues of
 // RabbitMQ 4.3 and later a nack does not count as a failed attempt; Reject does.
+// It is sent at once, and not waited for. Errors are those of Ack.
 // https://www.rabbitmq.com/docs/nack
 func (e *Envelope) Nack(requeue bool) error {
 	if err := e.unsettleable(); err != nil {

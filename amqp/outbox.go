@@ -185,8 +185,9 @@ func (o *Outbox) settle(p *parcel, err error) {
 	}
 }
 
-// Run sends what is published, on conn, until the connection ends: it is the body
-// for Supervise, or a task of its scope. One Run at a time serves an outbox.
+// Run sends what is published, on a channel of conn's with confirms, until the
+// connection ends, and returns why it did: it is the body for Supervise, or a task
+// of its scope. One Run at a time serves an outbox; a second one is an error.
 func (o *Outbox) Run(conn *Conn) error {
 	o.mu.Lock()
 	if o.running {

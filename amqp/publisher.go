@@ -21,8 +21,8 @@ type PublisherOptions struct {
 	// OnFailure is called for each message that was refused, returned, or left
 	// unconfirmed, one call at a time, on a goroutine of the publisher's. An
 	// error of its fails the scope, and nil goes on. A call that takes so long
-	// that 65536 failures wait behind it fails the scope as well. Nil: the first failure fails
-	// the scope.
+	// that 65536 failures wait behind it fails the scope as well. Nil: the first
+	// failure fails the scope.
 	OnFailure func(*PublishError) error
 }
 
@@ -162,7 +162,8 @@ func (p *Publisher) Publish(ctx context.Context, exchange, routingKey string, ms
 var errPublisherEnded = errors.New("the publisher's scope has ended")
 
 // Wait is a barrier: it returns when everything published so far on the channel
-// has its outcome. Without OnFailure it returns the first failure there was.
+// has its outcome, or the cause of ctx when that ends first. Without OnFailure it
+// returns the first failure there was, a *PublishError.
 func (p *Publisher) Wait(ctx context.Context) error {
 	p.ch.conn.await(+1)
 	defer p.ch.conn.await(-1)

@@ -32,25 +32,25 @@ type Queue struct {
 	Arguments  Table
 }
 
-// QueueStatus is what the broker says of a queue.
+// QueueStatus is what the broker says of a queue (queue.declare-ok).
 type QueueStatus struct {
-	Name      string
-	Messages  int // ready to be delivered; RabbitMQ may count before what was published or given back just now
+	Name      string // also the one that the broker made up
+	Messages  int    // ready to be delivered; RabbitMQ may count before what was published or given back just now
 	Consumers int
 }
 
-// QueueDelete is queue.delete.
+// QueueDelete is queue.delete: which queue goes, and on which conditions.
 type QueueDelete struct {
 	Name     string
 	IfUnused bool // refuse when it has consumers
 	IfEmpty  bool // refuse when it has messages
-	NoWait   bool
+	NoWait   bool // do not wait for an answer: a refusal ends the channel
 }
 
-// QueuePurge is queue.purge.
+// QueuePurge is queue.purge: which queue is emptied.
 type QueuePurge struct {
 	Name   string
-	NoWait bool
+	NoWait bool // do not wait for an answer: a refusal ends the channel
 }
 
 // Binding is queue.bind and queue.unbind: the exchange routes what matches to the
@@ -73,26 +73,28 @@ type Exchange struct {
 	AutoDelete bool   // deleted when its last binding has gone
 	Internal   bool   // takes messages from other exchanges alone
 	NoWait     bool   // do not wait for an answer: a refusal ends the channel
-	Arguments  Table
+	Arguments  Table  // such as alternate-exchange
 }
 
-// ExchangeDelete is exchange.delete.
+// ExchangeDelete is exchange.delete: which exchange goes, and on which condition.
 type ExchangeDelete struct {
 	Name     string
 	IfUnused bool // refuse when it has bindings
-	NoWait   bool
+	NoWait   bool // do not wait for an answer: a refusal ends the channel
 }
 
 // ExchangeBinding is exchange.bind and exchange.unbind: Source routes what matches
 // on to Destination.
 // https://www.rabbitmq.com/docs/e2e
 type ExchangeBinding struct {
-	Destination, Source, RoutingKey string
-	NoWait                          bool
-	Arguments                       Table
+	Destination, Source string
+	RoutingKey          string // as that of a Binding
+	NoWait              bool   // do not wait for an answer: a refusal ends the channel
+	Arguments           Table  // as those of a Binding
 }
 
-// Topology is what Declare declares.
+// Topology is what Declare declares. NoWait in its parts is ignored: all of them
+// are answered.
 type Topology struct {
 	Exchanges        []Exchange
 	Queues           []Queue
@@ -100,10 +102,10 @@ type Topology struct {
 	ExchangeBindings []ExchangeBinding
 }
 
-// QueueDeclare makes a queue, or finds that there is one like it. One that
-// differs is PreconditionFailed, another connection's exclusive one is
-// ResourceLocked; both end the channel. With NoWait the status holds nothing but
-// the name.
+// QueueDeclare makes a queue, or finds that there is one like it (queue.declare).
+// One that differs is PreconditionFailed, another connection's exclusive one is
+// ResourceLocked, and none is NotFound if Passive; all three end the channel. With
+// NoWait the status holds nothing but the name.
 func (ch *Channel) QueueDeclare(ctx context.Context, q Queue) (QueueStatus, error) {
 	reply, err := ch.ask(ctx, q.wire(), wire.QueueDeclareOkID, q.NoWait)
 	if err != nil {
@@ -116,9 +118,10 @@ func (ch *Channel) QueueDeclare(ctx context.Context, q Queue) (QueueStatus, erro
 	return status, nil
 }
 
-// QueueDelete deletes a queue, and returns how many messages went with it (-1
-// with NoWait). That there is none is no error to RabbitMQ; one that is in use
-// or not empty, when that was forbidden, is PreconditionFailed.
+// QueueDelete deletes a queue (queue.delete), and returns how many messages went
+// with it (-1 with NoWait). That there is none is no error to RabbitMQ; one that
+// is in use or not empty, when that was forbidden, is PreconditionFailed, which
+// ends the channel.
 func (ch *Channel) QueueDelete(ctx context.Context, q QueueDelete) (messages int, err error) {
 	m := &wire.QueueDelete{Queue: q.Name, IfUnused: q.IfUnused, IfEmpty: q.IfEmpty, NoWait: q.NoWait}
 	reply, err := ch.ask(ctx, m, wire.QueueDeleteOkID, q.NoWait)
@@ -150,8 +153,9 @@ func (ch *Channel) QueueUnbind(ctx context.Context, b Binding) error {
 	return nil
 }
 
-// QueuePurge drops the messages of a queue that are ready, and returns how many
-// there were (-1 with NoWait). Those that consumers have stay.
+// QueuePurge drops the messages of a queue that are ready (queue.purge), and
+// returns how many there were (-1 with NoWait). Those that consumers have stay.
+// That there is no queue is NotFound, which ends the channel.
 func (ch *Channel) QueuePurge(ctx context.Context, q QueuePurge) (messages int, err error) {
 	reply, err := ch.ask(ctx, &wire.QueuePurge{Queue: q.Name, NoWait: q.NoWait}, wire.QueuePurgeOkID, q.NoWait)
 	if err != nil {
@@ -163,10 +167,11 @@ func (ch *Channel) QueuePurge(ctx context.Context, q QueuePurge) (messages int, 
 	return -1, nil
 }
 
-// ExchangeDeclare makes an exchange, or finds that there is one like it. One
-// that differs is PreconditionFailed, a name that starts with "amq." is
-// AccessRefused, and a kind that the broker does not know is CommandInvalid,
-// which ends the connection.
+// ExchangeDeclare makes an exchange, or finds that there is one like it
+// (exchange.declare). One that differs is PreconditionFailed, a name that starts
+// with "amq." is AccessRefused, and none is NotFound if Passive; all three end the
+// channel. A kind that the broker does not know is CommandInvalid, which ends the
+// connection.
 func (ch *Channel) ExchangeDeclare(ctx context.Context, e Exchange) error {
 	if _, err := ch.ask(ctx, e.wire(), wire.ExchangeDeclareOkID, e.NoWait); err != nil {
 		return fmt.Errorf("amqp: declare exchange %q: %w", e.Name, err)
@@ -174,8 +179,9 @@ func (ch *Channel) ExchangeDeclare(ctx context.Context, e Exchange) error {
 	return nil
 }
 
-// ExchangeDelete deletes an exchange. That there is none is no error to
-// RabbitMQ; one that is in use, when that was forbidden, is PreconditionFailed.
+// ExchangeDelete deletes an exchange (exchange.delete). That there is none is no
+// error to RabbitMQ; one that is in use, when that was forbidden, is
+// PreconditionFailed, which ends the channel.
 func (ch *Channel) ExchangeDelete(ctx context.Context, e ExchangeDelete) error {
 	m := &wire.ExchangeDelete{Exchange: e.Name, IfUnused: e.IfUnused, NoWait: e.NoWait}
 	if _, err := ch.ask(ctx, m, wire.ExchangeDeleteOkID, e.NoWait); err != nil {
@@ -194,7 +200,7 @@ func (ch *Channel) ExchangeBind(ctx context.Context, b ExchangeBinding) error {
 }
 
 // ExchangeUnbind takes back the binding of the same exchanges, routing key and
-// arguments (exchange.unbind).
+// arguments (exchange.unbind). That there is none is no error to RabbitMQ.
 func (ch *Channel) ExchangeUnbind(ctx context.Context, b ExchangeBinding) error {
 	m := &wire.ExchangeUnbind{Destination: b.Destination, Source: b.Source, RoutingKey: b.RoutingKey, NoWait: b.NoWait, Arguments: b.Arguments}
 	if _, err := ch.ask(ctx, m, wire.ExchangeUnbindOkID, b.NoWait); err != nil {
@@ -204,7 +210,8 @@ func (ch *Channel) ExchangeUnbind(ctx context.Context, b ExchangeBinding) error 
 }
 
 // Declare declares everything in t, exchanges before queues before bindings, in
-// one round trip. The error names the first part that the broker refused; what
+// one round trip (exchange.declare, queue.declare, exchange.bind, queue.bind). The
+// error names the first part that the broker refused, which ends the channel; what
 // came before it has been declared. The queues that the broker names can't be
 // bound this way, since their names come with the answer.
 func (ch *Channel) Declare(ctx context.Context, t Topology) error {
@@ -271,7 +278,7 @@ func firstRefused(parts []part, calls []*pendingCall) string {
 }
 
 // QueueStatus asks for a queue's state by a passive queue.declare on a channel of
-// its own, so that NotFound costs the caller nothing.
+// its own, so that NotFound costs the caller nothing. It takes three round trips.
 func (c *Conn) QueueStatus(ctx context.Context, name string) (status QueueStatus, err error) {
 	err = c.WithChannel(ctx, func(ch *Channel) (err error) {
 		status, err = ch.QueueDeclare(ctx, Queue{Name: name, Passive: true})
@@ -281,7 +288,7 @@ func (c *Conn) QueueStatus(ctx context.Context, name string) (status QueueStatus
 }
 
 // ExchangeExists asks for an exchange by a passive exchange.declare on a channel
-// of its own. That there is none is no error.
+// of its own, in three round trips. That there is none is no error.
 func (c *Conn) ExchangeExists(ctx context.Context, name string) (bool, error) {
 	err := c.WithChannel(ctx, func(ch *Channel) error {
 		return ch.ExchangeDeclare(ctx, Exchange{Name: name, Kind: Direct, Passive: true})

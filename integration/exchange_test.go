@@ -241,6 +241,8 @@ func TestExchangeNoWait(t *testing.T) {
 				require.NoError(t, ch.ExchangeUnbind(ctx, binding))
 				require.NoError(t, ch.Publish(ctx, "x", "", amqp.Message{Body: []byte("b")}))
 				requireEmpty(t, ctx, ch, q)
+				binding.NoWait = false
+				require.NoError(t, ch.ExchangeUnbind(ctx, binding), "there is none any more")
 				require.NoError(t, ch.ExchangeDelete(ctx, amqp.ExchangeDelete{Name: "x", NoWait: true}))
 				require.NoError(t, ch.QueueBind(ctx, amqp.Binding{Queue: q, Exchange: "amq.fanout"}), "a round trip")
 				there, err := conn.ExchangeExists(ctx, "x")

@@ -31,7 +31,7 @@ type answer struct {
 // WithClient gives body a client on ch, and returns when body has. It puts the
 // channel into confirm mode, which is how a request that no queue takes is heard
 // of; there is one consumer of direct replies a channel. ctx bounds the start, and
-// ends the calls when it ends.
+// ends the calls when it ends. Errors are those of amqp.Channel.WithConsumer.
 func WithClient(ctx context.Context, ch *amqp.Channel, body func(*Client) error) error {
 	if err := ch.Confirm(ctx); err != nil {
 		return fmt.Errorf("rpc: %w", err)
