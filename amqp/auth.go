@@ -1,6 +1,7 @@
 package amqp
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -32,7 +33,7 @@ func (plain) Name() string { return "PLAIN" }
 
 func (plain) Respond(login, password string, challenge []byte) ([]byte, error) {
 	if challenge != nil {
-		return nil, fmt.Errorf("PLAIN knows no challenge")
+		return nil, errors.New("PLAIN knows no challenge")
 	}
 	return []byte("\x00" + login + "\x00" + password), nil
 }
@@ -43,7 +44,7 @@ func (amqplain) Name() string { return "AMQPLAIN" }
 
 func (amqplain) Respond(login, password string, challenge []byte) ([]byte, error) {
 	if challenge != nil {
-		return nil, fmt.Errorf("AMQPLAIN knows no challenge")
+		return nil, errors.New("AMQPLAIN knows no challenge")
 	}
 	b, err := wire.AppendTable(nil, Table{"LOGIN": login, "PASSWORD": password})
 	if err != nil {
@@ -59,7 +60,7 @@ func (external) Name() string { return "EXTERNAL" }
 
 func (external) Respond(_, _ string, challenge []byte) ([]byte, error) {
 	if challenge != nil {
-		return nil, fmt.Errorf("EXTERNAL knows no challenge")
+		return nil, errors.New("EXTERNAL knows no challenge")
 	}
 	return []byte{}, nil
 }

@@ -2,6 +2,7 @@ package amqp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -15,8 +16,15 @@ import (
 // safe for concurrent use, and publishing from many goroutines on one channel
 // is normal.
 //
+// A method that takes a ctx waits for the broker's answer unless its
+// documentation says otherwise. When ctx ends first, it returns the cause of
+// that, and the channel stays usable: the late answer is dropped. With NoWait
+// there is no answer, and it returns when the method is on its way. An answer
+// that is an exception is the method's error, an *Error.
+//
 // An exception of the broker's ends the channel: everything in its scope is
-// cancelled with the *Error as context.Cause, and so are the calls on it.
+// cancelled with the *Error as context.Cause, and so are the calls on it. On a
+// channel that has ended, whatever was the reason, methods return that reason.
 // https://www.rabbitmq.com/docs/channels
 type Channel struct {
 	*scope.Scope
@@ -84,7 +92,7 @@ func (ch *Channel) ID() uint16 { return ch.id }
 
 func (c *Conn) openChannel(ctx context.Context) (*Channel, error) {
 	ch := new(Channel)
-	ch.line.conn = c
+	ch.conn = c
 	ch.line.ledger = &ch.ledger
 	ch.content.ch = ch
 	ch.tracesConfirms()
@@ -170,7 +178,7 @@ var errChannelScopeEnded = fmt.Errorf("%w: its scope has ended", ErrChannelClose
 func (ch *Channel) died(echoed bool) error {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	if ch.cause == errChannelScopeEnded || ch.told && !echoed {
+	if errors.Is(ch.cause, errChannelScopeEnded) || ch.told && !echoed {
 		return nil
 	}
 	return ch.cause
@@ -232,7 +240,7 @@ func (ch *Channel) postClose() {
 // die ends everything in the channel with cause. at is the method that the
 // broker's exception names. It reports whether a call was told.
 func (ch *Channel) die(cause error, at wire.MethodID) (told bool) {
-	return ch.line.fail(cause, at) && ch.tell(cause, at)
+	return ch.fail(cause, at) && ch.tell(cause, at)
 }
 
 // tell ends what is in the channel, whose line has just failed with cause.
@@ -332,7 +340,7 @@ func (ch *Channel) onClose(m *wire.ChannelClose) {
 	at := cause.method()
 	crossed := false
 	buf, err := c.out.Begin()
-	first := ch.line.fail(cause, at) // under the lock: whoever finds the channel shut finds the cause too
+	first := ch.fail(cause, at) // under the lock: whoever finds the channel shut finds the cause too
 	if err == nil {
 		crossed = ch.shut
 		ch.shut = true

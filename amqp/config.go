@@ -3,6 +3,7 @@ package amqp
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -153,11 +154,11 @@ func (c *Config) check() error {
 	case c.TLS != nil && c.TLS.MaxVersion != 0 && c.TLS.MaxVersion < tls.VersionTLS12:
 		return fmt.Errorf("amqp: config: TLS.MaxVersion %s is below TLS 1.2, which is the least that is spoken", tls.VersionName(c.TLS.MaxVersion))
 	case c.DialTimeout < 0 || c.CloseTimeout < 0:
-		return fmt.Errorf("amqp: config: a timeout is negative")
+		return errors.New("amqp: config: a timeout is negative")
 	}
 	for _, m := range c.Auth {
 		if m == nil {
-			return fmt.Errorf("amqp: config: Auth holds a nil mechanism")
+			return errors.New("amqp: config: Auth holds a nil mechanism")
 		}
 	}
 	for _, e := range c.Endpoints {

@@ -255,7 +255,7 @@ func (c *confirming) finish() {
 	c.check(len(c.barriers) == 0, "barriers are left")
 	<-c.confirms.barrier()
 	for _, p := range c.pubs {
-		c.check(p.inFlight == c.inFlight[p] && p.inFlight == 0, "%d are in flight", p.inFlight)
+		c.check(p.inFlight == 0 && c.inFlight[p] == 0, "%d are in flight", p.inFlight)
 		c.check(len(p.queue) == len(c.failed[p]), "%d failures instead of %d", len(p.queue), len(c.failed[p]))
 		for _, f := range p.queue {
 			c.checkOutcome(f.Sequence, f, c.failed[p][f.Sequence])

@@ -2,6 +2,7 @@ package amqp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -115,7 +116,7 @@ const writeLimit = 256 << 10 // bytes that may wait while as many are written
 func newConn(cfg *Config, raw, nc net.Conn) *Conn {
 	c := &Conn{cfg: cfg, raw: raw, nc: nc, dead: make(chan struct{}), nudge: make(chan struct{}, 1), lowest: 1, born: time.Now()}
 	c.unreadBound = unreadBound + cfg.MaxMessageSize
-	c.line.conn = c
+	c.conn = c
 	c.out = writer.New(nc, writer.Options{Limit: writeLimit, Collect: c.collectAcks})
 	c.in.src = nc
 	c.in.more.init(nc)
@@ -141,7 +142,7 @@ func (c *Conn) run(ctx context.Context, body func(*Conn) error) (err error) {
 		c.cutOff = c.lost() != nil
 		return nil
 	})
-	if lost := c.lost(); lost != nil && (!c.line.told || echoed) {
+	if lost := c.lost(); lost != nil && (!c.told || echoed) {
 		err = joinCause(err, lost)
 	}
 	c.cfg.Trace.closed(c, err)
@@ -164,10 +165,10 @@ var errScopeEnded = fmt.Errorf("%w: its scope has ended", ErrConnectionClosed)
 func (c *Conn) lost() error {
 	c.line.mu.Lock()
 	defer c.line.mu.Unlock()
-	if c.line.cause == errScopeEnded {
+	if errors.Is(c.cause, errScopeEnded) {
 		return nil
 	}
-	return c.line.cause
+	return c.cause
 }
 
 // close says goodbye and waits for the broker's, within CloseTimeout. Nothing
@@ -246,7 +247,7 @@ func (c *Conn) fail(cause error, at wire.MethodID, flush bool) {
 	for _, ch := range channels {
 		if ch != nil && ch.die(cause, at) {
 			c.line.mu.Lock()
-			c.line.told = true
+			c.told = true
 			c.line.mu.Unlock()
 		}
 	}

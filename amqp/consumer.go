@@ -2,6 +2,7 @@ package amqp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"math"
@@ -137,8 +138,8 @@ func (c *Consumer) stopIfCancelled() {
 	}
 }
 
-// Err is why Messages ended: nil while the consumer lives, ErrConsumerCancelled
-// when the broker ended it, the cause of the channel's or connection's end, or
+// Err is why Messages ended: nil while the consumer lives and after Stop,
+// ErrConsumerCancelled when the broker ended it, the cause of the channel's or connection's end, or
 // that of the scope's.
 func (c *Consumer) Err() error {
 	err := c.stream.Err()
@@ -324,7 +325,7 @@ func (c *Consumer) cancel(ctx context.Context) error {
 	return nil
 }
 
-var errConsumerScopeEnded = fmt.Errorf("the consumer's scope has ended")
+var errConsumerScopeEnded = errors.New("the consumer's scope has ended")
 
 // giveBack returns a delivery that nobody took to its queue. One that has been
 // settled, or whose channel has ended, needs that no more, and a stream keeps what

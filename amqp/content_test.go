@@ -41,7 +41,7 @@ func readerOf(src io.Reader) (*Conn, [2]*Consumer) {
 	var consumers [2]*Consumer
 	for i := range consumers {
 		ch := new(Channel)
-		ch.line.conn = conn
+		ch.conn = conn
 		ch.line.ledger = &ch.ledger
 		ch.content.ch = ch
 		if err := conn.register(ch); err != nil {
@@ -153,7 +153,7 @@ func TestChannelsInterleave(t *testing.T) {
 		got := received(c)
 		require.Len(t, got, len(want[i]))
 		for j, d := range got {
-			require.True(t, want[i][j] == string(d.body()))
+			require.Equal(t, want[i][j], string(d.body()))
 		}
 		assert.Equal(t, []int{200, 0}[i], c.ch.ledger.unsettled())
 	}

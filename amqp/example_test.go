@@ -3,7 +3,6 @@ package amqp_test
 import (
 	"context"
 	"fmt"
-	"log"
 	"log/slog"
 	"os"
 
@@ -17,7 +16,8 @@ func Example() {
 	defer broker.Close()
 	cfg, err := amqp.ParseURI(broker.URI())
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	ctx := context.Background()
 
@@ -41,7 +41,7 @@ func Example() {
 		})
 	})
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
 	}
 	// Output: Hello, hare!
 }

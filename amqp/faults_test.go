@@ -486,7 +486,7 @@ func TestOutboxGoesOnAfterACulpritThatWasGivenUp(t *testing.T) {
 			assert.Fail(w, "the outbox has ended", "%v", err)
 		default:
 			cancel()
-			<-over
+			assert.ErrorIs(w, <-over, context.Canceled)
 		}
 	})
 }
@@ -510,6 +510,6 @@ func TestOutboxBlamesNoInnocentForACulpritThatWasGivenUp(t *testing.T) {
 		assert.NoError(w, <-innocent)
 		assert.Equal(w, 1, w.state("q").Ready)
 		cancel()
-		<-over
+		assert.ErrorIs(w, <-over, context.Canceled)
 	})
 }

@@ -194,7 +194,7 @@ func TestTheBufferFollowsTheTraffic(t *testing.T) {
 		require.Equal(t, io.EOF, err)
 	}
 	assert.Len(t, f.buf, quietBuffer, "given back when it is quiet")
-	assert.Equal(t, cap(f.buf), len(f.buf))
+	assert.Len(t, f.buf, cap(f.buf))
 }
 
 func TestPayloadsDoNotReachBeyondTheirFrame(t *testing.T) {

@@ -140,10 +140,10 @@ func (s *fuzzScript) channel() uint16 {
 // number is mostly small.
 func (s *fuzzScript) number() uint64 {
 	n := s.octet()
-	switch {
-	case n == 254:
+	switch n {
+	case 254:
 		return math.MaxUint64
-	case n == 255:
+	case 255:
 		var b [8]byte
 		copy(b[:], s.take(8))
 		return binary.BigEndian.Uint64(b[:])

@@ -20,7 +20,7 @@ func everyState(src io.Reader) (*Conn, []*Consumer) {
 	consumers := two[:]
 	open := func() *Channel {
 		ch := new(Channel)
-		ch.line.conn = conn
+		ch.conn = conn
 		ch.line.ledger = &ch.ledger
 		ch.content.ch = ch
 		if err := conn.register(ch); err != nil {

@@ -49,7 +49,7 @@ func TestChannelCloseInEveryState(t *testing.T) {
 			p.message(1, "c", 1, "one")
 		}, body: func(ctx context.Context, ch *amqp.Channel) error {
 			return ch.WithConsumer(ctx, amqp.Consume{Tag: "c"}, func(c *amqp.Consumer) error {
-				for range c.Messages() { //nolint:revive // until the end
+				for range c.Messages() { // until the end
 				}
 				return c.Err()
 			})

@@ -380,10 +380,9 @@ func TestOutboxUnderManyFaults(t *testing.T) {
 						err := p.outbox.Publish(ctx, "", "q", amqp.Message{Body: []byte(text)})
 						cancel()
 						mu.Lock()
-						switch {
-						case err == nil:
+						if err == nil {
 							confirmed = append(confirmed, text)
-						default:
+						} else {
 							assert.ErrorIs(p, err, context.DeadlineExceeded)
 						}
 						mu.Unlock()

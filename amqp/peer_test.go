@@ -9,7 +9,6 @@ import (
 	"reflect"
 	"runtime"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -112,7 +111,7 @@ func (p *peer) receive() {
 			if len(b) <= end {
 				break
 			}
-			assert.Equal(p.t, byte(wire.FrameEnd), b[end])
+			assert.Equal(p.t, wire.FrameEnd, b[end])
 			f.payload = slices.Clone(b[wire.FrameHeaderSize:end])
 			if f.Type == wire.FrameMethod {
 				m, err := wire.DecodeMethod(f.payload)
@@ -317,6 +316,6 @@ func says(t *testing.T, err error, targets []error, texts ...string) {
 		require.ErrorIs(t, err, target)
 	}
 	for _, text := range texts {
-		require.True(t, strings.Contains(err.Error(), text), "%q does not say %q", err, text)
+		require.ErrorContains(t, err, text)
 	}
 }

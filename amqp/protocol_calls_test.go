@@ -221,7 +221,7 @@ func TestConnectionCloseInEveryState(t *testing.T) {
 			p.raw(cat(wire.AppendDeliver(nil, 1, "c", 1, false, "", ""), header(1, 100)))
 		}, inChannel(func(ctx context.Context, ch *amqp.Channel) error {
 			return ch.WithConsumer(ctx, amqp.Consume{Tag: "c"}, func(c *amqp.Consumer) error {
-				for range c.Messages() { //nolint:revive // until the end
+				for range c.Messages() { // until the end
 				}
 				return nil
 			})
@@ -302,15 +302,15 @@ func TestNothingIsSentOnAClosedChannel(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		p.say(1, &wire.ChannelClose{ReplyCode: 404, ReplyText: "gone"})
 		for f := range p.frames {
-			switch f.method.(type) {
-			case *wire.ChannelCloseOk:
-				for f := range p.frames { // only the goodbye may follow
-					if f.Channel != 0 && f.Type != wire.FrameHeartbeat {
-						t.Errorf("%T after channel.close-ok", f.method)
-					}
-					if _, ok := f.method.(*wire.ConnectionClose); ok {
-						p.say(0, &wire.ConnectionCloseOk{})
-					}
+			if _, ok := f.method.(*wire.ChannelCloseOk); !ok {
+				continue
+			}
+			for f := range p.frames { // only the goodbye may follow
+				if f.Channel != 0 && f.Type != wire.FrameHeartbeat {
+					t.Errorf("%T after channel.close-ok", f.method)
+				}
+				if _, ok := f.method.(*wire.ConnectionClose); ok {
+					p.say(0, &wire.ConnectionCloseOk{})
 				}
 			}
 		}

@@ -104,7 +104,7 @@ func TestViolations(t *testing.T) {
 				}, inChannel(func(ctx context.Context, ch *amqp.Channel) error {
 					return ch.WithConsumer(ctx, amqp.Consume{Queue: "q", Tag: "c"}, func(c *amqp.Consumer) error {
 						defer func() { took = time.Since(began) }()
-						for range c.Messages() { //nolint:revive // until the end
+						for range c.Messages() { // until the end
 						}
 						return nil
 					})
@@ -285,7 +285,7 @@ func TestEarlyEndsOfTheHandshake(t *testing.T) {
 			err := against(t, amqp.Config{VirtualHost: "vh", DialTimeout: 7 * time.Second}, func(p *peer) {
 				began := time.Now()
 				c.script(p)
-				for range p.frames { //nolint:revive // until the client hangs up
+				for range p.frames { // until the client hangs up
 				}
 				took = time.Since(began)
 			}, idle)

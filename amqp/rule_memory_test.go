@@ -82,7 +82,7 @@ func TestReceivedBytesStayWhatTheyWere(t *testing.T) {
 					r.was = r.describe()
 					kept = append(kept, r)
 					// The neighbours in memory must not feel that.
-					r.extra = append(body, "appended to what was received"...)
+					r.extra = append(body, "appended to what was received"...) //nolint:gocritic // behind body is the point
 					if err := env.Ack(); err != nil {
 						return err
 					}

@@ -48,7 +48,7 @@ func checkFrames(t *testing.T, b []byte, frameMax int) (methods map[wire.MethodI
 		size := wire.FrameOverhead + int(h.Size)
 		require.LessOrEqual(t, size, frameMax)
 		require.GreaterOrEqual(t, len(b), size)
-		require.Equal(t, byte(wire.FrameEnd), b[size-1])
+		require.Equal(t, wire.FrameEnd, b[size-1])
 		payload := b[wire.FrameHeaderSize : size-1]
 		b = b[size:]
 		now := open[h.Channel]
@@ -139,10 +139,9 @@ func everything(ctx context.Context, c *amqp.Conn) error {
 			acked := 0
 			for _, env := range cons.Messages() {
 				var err error
-				switch {
-				case env.DeliveryTag%50 == 0:
+				if env.DeliveryTag%50 == 0 {
 					err = env.Nack(true)
-				default:
+				} else {
 					err = env.Ack()
 					acked++
 				}

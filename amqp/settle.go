@@ -1,6 +1,7 @@
 package amqp
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -277,7 +278,7 @@ func (l *ledger) begin() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.inTx, l.tx = true, nil
-	if l.refusal == errOutsideTx {
+	if errors.Is(l.refusal, errOutsideTx) {
 		l.refusal = nil
 	}
 }

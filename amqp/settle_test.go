@@ -194,7 +194,7 @@ func (s *settling) settle(tag uint64, multiple bool, how outcome) {
 	s.note("%s %d multiple=%v: %v", how, tag, multiple, err)
 	if want != nil || err != nil {
 		if !errors.Is(err, want) {
-			s.check(fmt.Errorf("got error %v instead of %v", err, want))
+			s.check(fmt.Errorf("got error %w instead of %w", err, want))
 		}
 		return
 	}
@@ -239,7 +239,7 @@ func (s *settling) endTx(commit bool) {
 	s.ledger.end(commit)
 	_, err := s.ledger.ack(s.some())
 	if !errors.Is(err, errOutsideTx) {
-		s.check(fmt.Errorf("outside of a transaction: %v", err))
+		s.check(fmt.Errorf("outside of a transaction: %w", err))
 	}
 	s.ledger.begin() // the model never stays outside of one
 	s.broker.tx, s.tx = map[uint64]outcome{}, map[uint64]outcome{}
@@ -256,7 +256,7 @@ func (s *settling) recover() {
 		second(s.ledger.ack(s.last)), second(s.ledger.ackUpTo(s.last)), third(s.ledger.take(nil, 1, s.last, false)),
 	} {
 		if s.last > 0 && !errors.Is(err, ErrAlreadySettled) {
-			s.check(fmt.Errorf("during recover: %v", err))
+			s.check(fmt.Errorf("during recover: %w", err))
 		}
 	}
 	s.flush()

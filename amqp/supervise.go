@@ -194,7 +194,7 @@ func some(err error, is func(error) bool) bool {
 	if err == nil {
 		return false
 	}
-	if j, ok := err.(interface{ Unwrap() []error }); ok && isJoin(err) { //nolint:errorlint // one level after the other
+	if j, ok := err.(interface{ Unwrap() []error }); ok && isJoin(err) { // one level after the other
 		for _, e := range j.Unwrap() {
 			if some(e, is) {
 				return true

@@ -127,10 +127,10 @@ func TestSuperviseRetriesForEverByDefault(t *testing.T) {
 		longest := time.Duration(0)
 		retry := amqp.Retry{OnRetry: func(attempt int, delay time.Duration, _ error) {
 			longest = max(longest, delay)
-			switch {
-			case attempt == 1:
+			switch attempt {
+			case 1:
 				assert.Less(w, delay, 100*time.Millisecond)
-			case attempt == 500:
+			case 500:
 				cancel(enough)
 			}
 		}}
@@ -302,7 +302,7 @@ var hopeless = map[string]struct {
 	}, body: func(_ *world, conn *amqp.Conn) error {
 		return conn.WithChannel(conn.Context(), func(ch *amqp.Channel) error {
 			return ch.WithConsumer(ch.Context(), amqp.Consume{Queue: "q"}, func(c *amqp.Consumer) error {
-				for range c.Messages() { //nolint:revive // until its end
+				for range c.Messages() { // until its end
 				}
 				return c.Err()
 			})

@@ -84,16 +84,21 @@ func Example_order() {
 }
 
 // save keeps what was begun.
-func save(ctx context.Context) error { return ctx.Err() }
+func save(ctx context.Context, report string) error {
+	fmt.Println("saved", report)
+	return ctx.Err()
+}
 
 func Example_shield() {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel() // the program is shutting down
 	err := scope.Shield(ctx, 5*time.Second, func(ctx context.Context) error {
-		return save(ctx) // ctx lives for five seconds, whatever became of the outer one
+		return save(ctx, "half a report") // ctx lives for five seconds, whatever became of the outer one
 	})
 	fmt.Println(err)
-	// Output: <nil>
+	// Output:
+	// saved half a report
+	// <nil>
 }
 
 // A service: everything that it runs is in one scope.

@@ -80,7 +80,7 @@ func TestIndexIsWhole(t *testing.T) {
 	all := pages(t)
 	for name := range all {
 		if dir, file := path.Split(name); dir == "docs/" && file != "README.md" {
-			assert.True(t, strings.Contains(all["docs/README.md"], "]("+file+")"), "docs/README.md does not tell of %s", file)
+			assert.True(t, strings.Contains(all["docs/README.md"], "]("+file+")"), "docs/README.md does not tell of %s", file) //nolint:testifylint // it would print the page
 		}
 	}
 }
@@ -109,7 +109,7 @@ func TestEveryHookIsDocumented(t *testing.T) {
 	page := pages(t)["docs/observability.md"]
 	for _, typ := range []reflect.Type{reflect.TypeFor[amqp.Trace](), reflect.TypeFor[amqp.Stats]()} {
 		for field := range typ.Fields() {
-			assert.True(t, strings.Contains(page, "`"+field.Name+"`"), "%v.%s", typ, field.Name)
+			assert.True(t, strings.Contains(page, "`"+field.Name+"`"), "%v.%s", typ, field.Name) //nolint:testifylint // it would print the page
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -51,7 +52,7 @@ func TestWithoutBroker(t *testing.T) {
 		if name := e.Name(); e.IsDir() && name != "internal" && name != "broker" {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				want := append(alone[name], paired[name]...)
+				want := slices.Concat(alone[name], paired[name])
 				require.NotEmpty(t, want, "a program that no test knows")
 				said := start(t, "", name, arguments[name]...).ends()
 				for _, text := range append(want, "this runs on a broker inside the program") {

@@ -34,7 +34,7 @@ func BenchmarkChannel(b *testing.B) {
 			var wg sync.WaitGroup
 			for range loops {
 				wg.Go(func() {
-					for range items { //nolint:revive // nothing is done with it
+					for range items { // nothing is done with it
 					}
 				})
 			}

@@ -288,8 +288,8 @@ func TestAllErr(t *testing.T) {
 		got = append(got, i, err)
 	}
 	assert.Equal(t, []any{7, nil, 8, nil, 0, errGone}, got)
-	for range ended[int]().AllErr() {
-		t.Error("an end without a reason is no item")
+	for i, err := range ended[int]().AllErr() {
+		t.Error("an end without a reason is no item", i, err)
 	}
 }
 

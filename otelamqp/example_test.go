@@ -3,7 +3,6 @@ package otelamqp_test
 import (
 	"context"
 	"fmt"
-	"log"
 
 	"github.com/leveret-mq/leveret/amqp"
 	"github.com/leveret-mq/leveret/amqp/amqptest"
@@ -22,7 +21,8 @@ func Example() {
 	defer broker.Close()
 	cfg, err := amqp.ParseURI(broker.URI())
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	spans, metrics := tracetest.NewInMemoryExporter(), metric.NewManualReader()
 	telemetry, err := otelamqp.New(&cfg, otelamqp.Options{
@@ -31,7 +31,8 @@ func Example() {
 		Propagator:     propagation.TraceContext{},
 	})
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 
 	ctx := context.Background()
@@ -54,7 +55,8 @@ func Example() {
 		})
 	})
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 
 	list := spans.GetSpans()
@@ -64,7 +66,8 @@ func Example() {
 	fmt.Println("one trace:", list[0].SpanContext.TraceID() == list[1].SpanContext.TraceID())
 	var all metricdata.ResourceMetrics
 	if err := metrics.Collect(ctx, &all); err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	for _, m := range all.ScopeMetrics[0].Metrics[:4] {
 		fmt.Println(m.Name)

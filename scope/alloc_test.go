@@ -17,7 +17,7 @@ func TestAScopeIsSmall(t *testing.T) {
 	const many = 10_000
 	ctx := t.Context()
 	outer := scope.Open(ctx, nil)
-	defer outer.Run(func() error { return nil })
+	defer func() { _, _ = outer.Run(func() error { return nil }) }()
 	for name, tt := range map[string]struct {
 		ctx   context.Context
 		bytes int

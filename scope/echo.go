@@ -36,7 +36,7 @@ func (s *Scope) timedOut() bool {
 // all reports whether err's tree consists of what is accepted: err itself, or else all that it wraps. An overrun is
 // never accepted by what it wraps, since the clean-up that it cut short is not what the cancellation cut short.
 func all(err error, accept func(err error, leaf bool) bool) bool {
-	switch e := err.(type) {
+	switch e := err.(type) { //nolint:errorlint // it goes through the tree itself
 	case overrun:
 		return accept(err, false)
 	case interface{ Unwrap() error }:
@@ -62,7 +62,7 @@ func contains(err, target error) bool {
 	if same(err, target) {
 		return true
 	}
-	switch e := err.(type) {
+	switch e := err.(type) { //nolint:errorlint // it goes through the tree itself
 	case interface{ Unwrap() error }:
 		inner := e.Unwrap()
 		return inner != nil && contains(inner, target)
@@ -83,7 +83,7 @@ func same(a, b error) bool {
 	case reflect.TypeOf(a) != reflect.TypeOf(b):
 		return false
 	case reflect.ValueOf(a).Comparable() && reflect.ValueOf(b).Comparable():
-		return a == b
+		return a == b //nolint:errorlint // itself, and not something that claims to be it
 	default:
 		return reflect.DeepEqual(a, b)
 	}

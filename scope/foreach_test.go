@@ -2,7 +2,6 @@ package scope_test
 
 import (
 	"context"
-	"errors"
 	"iter"
 	"runtime"
 	"slices"
@@ -185,7 +184,7 @@ func TestForEachUnderStress(t *testing.T) {
 			}
 			return nil
 		})
-		require.True(t, errors.Is(err, errFirst))
-		require.EqualValues(t, pulled.Load(), calls.Load())
+		require.ErrorIs(t, err, errFirst)
+		require.Equal(t, pulled.Load(), calls.Load())
 	}
 }

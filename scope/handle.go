@@ -50,7 +50,7 @@ func (h *Handle) Interrupt(cause error) {
 // Run runs body in the scope and returns when it and all tasks have returned, with the same rules as the function
 // [Run]. When echoed is true, the body or a task returned an error that was left out because it only echoed the
 // interruption: its work was cut short, so that the owner must return the interruption's cause.
-func (h *Handle) Run(body func() error) (err error, echoed bool) { //nolint:revive,staticcheck // err is the result, echoed a remark
+func (h *Handle) Run(body func() error) (err error, echoed bool) {
 	s := &h.scope
 	returned := false
 	defer func() {
@@ -60,7 +60,7 @@ func (h *Handle) Run(body func() error) (err error, echoed bool) { //nolint:revi
 		// Not recovered, so that the panic goes on with its own stack.
 		s.leaveBody(errBodyGone)
 		s.wait()
-		s.end()
+		_, _ = s.end()
 	}()
 	err = body()
 	returned = true
@@ -83,7 +83,7 @@ func (s *Scope) leaveBody(err error) {
 }
 
 // end puts the result together, after the last child has left, and releases the context.
-func (s *Scope) end() (err error, echoed bool) { //nolint:revive,staticcheck // as Run
+func (s *Scope) end() (err error, echoed bool) {
 	s.vigil.end()
 	s.mu.Lock()
 	defer s.mu.Unlock()

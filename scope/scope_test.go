@@ -138,7 +138,7 @@ func TestEchoesAreLeftOut(t *testing.T) {
 		"a deadline of the task's":    {func(context.Context) error { return context.DeadlineExceeded }, true},
 		"an error of no kind":         {func(context.Context) error { return grumpy{[]string{"no"}} }, true},
 		"a wrapper of nothing":        {func(context.Context) error { return hollow{} }, true},
-		"a shielded clean-up's delay": {func(ctx context.Context) error { return shieldedFor(ctx) }, true},
+		"a shielded clean-up's delay": {shieldedFor, true},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -25,7 +25,9 @@ func Shield(ctx context.Context, timeout time.Duration, fn func(ctx context.Cont
 	return fmt.Errorf("%w: %w", cause, err)
 }
 
-func isDeadline(err error, leaf bool) bool { return leaf && err == context.DeadlineExceeded }
+func isDeadline(err error, leaf bool) bool {
+	return leaf && err == context.DeadlineExceeded //nolint:errorlint // a leaf wraps nothing
+}
 
 // overrun is the cause of a shielded context that took too long.
 type overrun time.Duration

@@ -54,7 +54,7 @@ type orders struct {
 }
 
 func (o orders) vhost() string {
-	flag := func(b bool) string { return strconv.FormatBool(b) }
+	flag := strconv.FormatBool
 	return fmt.Sprintf("body=%d&props=%s&count=%d&honour=%s&lag=%d", o.body, flag(o.props), o.count, flag(o.honour), o.lag)
 }
 

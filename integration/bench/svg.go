@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"html"
 	"math"
@@ -47,7 +48,7 @@ func writeSVG(file string, rows []Row) error {
 		}
 	}
 	if len(groups) == 0 {
-		return fmt.Errorf("none of the modes that were measured is in the chart")
+		return errors.New("none of the modes that were measured is in the chart")
 	}
 	first, last := math.Floor(math.Log10(low)), math.Ceil(math.Log10(high))
 	x := func(v float64) float64 {

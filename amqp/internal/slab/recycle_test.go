@@ -38,7 +38,6 @@ func TestMemoryThatNobodyHoldsIsFilledAgain(t *testing.T) {
 		held = append(held, s.Large(size))
 	}
 	runtime.KeepAlive(held)
-	held = nil
 	collect(t, func() bool { lent, kept := s.counts(); return lent == 0 && kept == n*size })
 	var again [][]byte
 	for i := range n {
@@ -55,7 +54,6 @@ func TestMemoryThatNobodyHoldsIsFilledAgain(t *testing.T) {
 		assert.Equal(t, len(b), cap(b))
 	}
 	s.Close()
-	again = nil
 	collect(t, func() bool { return circulation.Load() == 0 })
 	_, kept = s.counts()
 	assert.Zero(t, kept, "who has closed keeps nothing")
@@ -67,7 +65,6 @@ func TestHeldMemoryDoesNotComeBack(t *testing.T) {
 	held := s.Large(minRecycled)
 	part := held[100:101:101]
 	part[0] = 42
-	held = nil
 	for range 5 {
 		runtime.GC()
 	}
@@ -91,7 +88,6 @@ func TestCirculationIsBounded(t *testing.T) {
 	}
 	assert.LessOrEqual(t, circulation.Load(), int64(circulationLimit))
 	runtime.KeepAlive(held)
-	held = nil
 	for i := range all {
 		all[i].Close()
 	}
@@ -107,7 +103,6 @@ func TestSizesThatAreAskedForNoMoreGiveWay(t *testing.T) {
 		held = append(held, s.Large(maxRecycled))
 	}
 	runtime.KeepAlive(held)
-	held = nil
 	collect(t, func() bool { _, kept := s.counts(); return kept == connectionLimit })
 	s.Large(minRecycled)
 	lent, kept := s.counts()
@@ -134,6 +129,5 @@ func TestMemoryKeepsNobodyFromBeingCollected(t *testing.T) {
 	s.Make(10) // of a piece that s holds
 	held := weak.Make(s)
 	s.Close()
-	s = nil
 	collect(t, func() bool { return held.Value() == nil })
 }

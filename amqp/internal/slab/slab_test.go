@@ -81,7 +81,7 @@ func TestPiecesStartSmallAndGrow(t *testing.T) {
 	assert.Equal(t, []int{512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 65536, 65536}, sizes)
 	s.Reset()
 	s.Make(1)
-	assert.Equal(t, firstBytes-1, len(s.free))
+	assert.Len(t, s.free, firstBytes-1)
 }
 
 func TestItemsAreZeroAndTheirOwn(t *testing.T) {

@@ -173,13 +173,13 @@ func FuzzParseAckAndNack(f *testing.F) {
 		ack, isAck := m.(*BasicAck)
 		require.Equal(t, isAck, err == nil)
 		if isAck {
-			require.Equal(t, ack, &BasicAck{tag, multiple})
+			require.Equal(t, &BasicAck{tag, multiple}, ack)
 		}
 		tag, multiple, requeue, err := ParseNack(payload)
 		nack, isNack := m.(*BasicNack)
 		require.Equal(t, isNack, err == nil)
 		if isNack {
-			require.Equal(t, nack, &BasicNack{tag, multiple, requeue})
+			require.Equal(t, &BasicNack{tag, multiple, requeue}, nack)
 		}
 	})
 }

@@ -152,7 +152,7 @@ func TestHotEncodersWriteTheRecordedBytes(t *testing.T) {
 				out = AppendAck(nil, f.Channel, m.DeliveryTag, m.Multiple)
 				tag, multiple, err := ParseAck(f.payload)
 				require.NoError(t, err)
-				require.Equal(t, m, &BasicAck{DeliveryTag: tag, Multiple: multiple})
+				require.Equal(t, &BasicAck{DeliveryTag: tag, Multiple: multiple}, m)
 			case *BasicNack:
 				out = AppendNack(nil, f.Channel, m.DeliveryTag, m.Multiple, m.Requeue)
 			case *BasicReject:
@@ -160,7 +160,7 @@ func TestHotEncodersWriteTheRecordedBytes(t *testing.T) {
 			case *BasicDeliver:
 				var d Deliver
 				require.NoError(t, ParseDeliver(f.payload, &d))
-				require.Equal(t, m, &BasicDeliver{string(d.ConsumerTag), d.DeliveryTag, d.Redelivered, string(d.Exchange), string(d.RoutingKey)})
+				require.Equal(t, &BasicDeliver{string(d.ConsumerTag), d.DeliveryTag, d.Redelivered, string(d.Exchange), string(d.RoutingKey)}, m)
 				out = AppendDeliver(nil, f.Channel, m.ConsumerTag, m.DeliveryTag, m.Redelivered, m.Exchange, m.RoutingKey)
 			default:
 				continue

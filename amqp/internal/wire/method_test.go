@@ -72,7 +72,7 @@ func TestEveryMethodIsKnown(t *testing.T) {
 }
 
 func TestMethodID(t *testing.T) {
-	assert.Equal(t, MethodID(60<<16|40), BasicPublishID)
+	assert.Equal(t, BasicPublishID, MethodID(60<<16|40))
 	assert.Equal(t, uint16(60), BasicPublishID.Class())
 	assert.Equal(t, uint16(40), BasicPublishID.Method())
 	assert.Equal(t, "basic.publish", BasicPublishID.String())

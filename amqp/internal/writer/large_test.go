@@ -71,7 +71,7 @@ func TestABodyIsReclaimedBeforeItsWriteBegins(t *testing.T) {
 	w.Close()
 	require.NoError(t, wait())
 	require.NoError(t, near.CloseWrite())
-	assert.True(t, want == string(<-got), "the bytes are not those that were sent")
+	assert.True(t, want == string(<-got), "the bytes are not those that were sent") //nolint:testifylint // it would print megabytes
 }
 
 func TestABodyIsReclaimedWhileItIsWritten(t *testing.T) {
@@ -93,7 +93,7 @@ func TestABodyIsReclaimedWhileItIsWritten(t *testing.T) {
 	w.Close()
 	require.NoError(t, within(t, "Run", wait))
 	require.NoError(t, near.CloseWrite())
-	assert.True(t, want == string((<-got)[before:]), "the bytes are not those that were sent")
+	assert.True(t, want == string((<-got)[before:]), "the bytes are not those that were sent") //nolint:testifylint // it would print megabytes
 }
 
 // What was copied occupies memory, as what is appended does.

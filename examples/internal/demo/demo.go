@@ -50,7 +50,6 @@ func Publisher(program, consumer Program) {
 // one in this process.
 func run(alone Program, embedded func(context.Context, amqp.Config, *amqptest.Broker) error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
 	var err error
 	if uri := os.Getenv("AMQP_URL"); uri != "" {
 		err = onBroker(ctx, uri, alone)
@@ -62,7 +61,9 @@ func run(alone Program, embedded func(context.Context, amqp.Config, *amqptest.Br
 		})
 		b.Close()
 	}
-	if err != nil && !(ctx.Err() != nil && errors.Is(err, context.Cause(ctx))) {
+	interrupted := ctx.Err() != nil && errors.Is(err, context.Cause(ctx))
+	stop()
+	if err != nil && !interrupted {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
