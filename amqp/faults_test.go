@@ -152,14 +152,7 @@ func TestNoAckConsumerThatStopsReadingIsBounded(t *testing.T) {
 		w.queue("q", 0)
 		const n, size = 300, 64 << 10 // 19 MB
 		live := context.Background()
-		require.NoError(w, w.channel(func(ch *amqp.Channel) error {
-			for range n {
-				if err := ch.Publish(live, "", "q", amqp.Message{Body: make([]byte, size)}); err != nil {
-					return err
-				}
-			}
-			return ch.Confirm(live)
-		}))
+		w.flood("q", n, size)
 		require.NoError(w, w.connect(func(conn *amqp.Conn) error {
 			return conn.WithChannel(live, func(ch *amqp.Channel) error {
 				return ch.WithConsumer(live, amqp.Consume{Queue: "q", NoAck: true}, func(c *amqp.Consumer) error {

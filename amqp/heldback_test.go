@@ -23,18 +23,10 @@ func TestTheEndOfAConnectionIsNoticedWhileTheReaderIsHeldBack(t *testing.T) {
 			bubble(t, func(w *world) {
 				w.queue("q", 0)
 				const n, size = 300, 64 << 10
-				live := context.Background()
-				require.NoError(w, w.channel(func(ch *amqp.Channel) error {
-					for range n {
-						if err := ch.Publish(live, "", "q", amqp.Message{Body: make([]byte, size)}); err != nil {
-							return err
-						}
-					}
-					return ch.Confirm(live)
-				}))
+				w.flood("q", n, size)
 				var took time.Duration
 				err := w.channel(func(ch *amqp.Channel) error {
-					return ch.WithConsumer(live, amqp.Consume{Queue: "q", NoAck: true}, func(c *amqp.Consumer) error {
+					return ch.WithConsumer(context.Background(), amqp.Consume{Queue: "q", NoAck: true}, func(c *amqp.Consumer) error {
 						time.Sleep(time.Minute) // the consumer has as much as it may, and is held to be alive
 						synctest.Wait()
 						require.NoError(w, c.Context().Err())

@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -17,7 +18,7 @@ import (
 	"github.com/leveret-mq/leveret/scope"
 )
 
-// logged is what was logged, without the times.
+// logged is what was logged.
 type logged struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -35,8 +36,17 @@ func (l *logged) String() string {
 	return l.text.String()
 }
 
+func (l *logged) lines() []string { return strings.Split(strings.TrimSuffix(l.String(), "\n"), "\n") }
+
 func (l *logged) logger(level slog.Level) *slog.Logger {
 	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: level}))
+}
+
+// log has the client log everything to what is returned.
+func (w *world) log() *logged {
+	l := new(logged)
+	w.cfg.Logger = l.logger(slog.LevelDebug)
+	return l
 }
 
 // A session in which nothing is wrong says nothing, at any level: neither to the default logger nor to one of its own.

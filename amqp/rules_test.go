@@ -68,6 +68,19 @@ func (w *world) queue(name string, messages int) {
 	}))
 }
 
+// flood publishes n messages of so many bytes, and waits for the broker to have them.
+func (w *world) flood(queue string, n, size int) {
+	w.Helper()
+	require.NoError(w, w.channel(func(ch *amqp.Channel) error {
+		for range n {
+			if err := ch.Publish(ch.Context(), "", queue, amqp.Message{Body: make([]byte, size)}); err != nil {
+				return err
+			}
+		}
+		return ch.Confirm(ch.Context())
+	}))
+}
+
 // fill publishes messages numbered from first on, and waits for the broker to have them.
 func fill(ch *amqp.Channel, queue string, first, n int) error {
 	return ch.WithPublisher(ch.Context(), amqp.PublisherOptions{}, func(p *amqp.Publisher) error {

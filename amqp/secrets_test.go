@@ -59,7 +59,7 @@ func showError(err error) string {
 }
 
 // tapped has everything that the client tells written to a book.
-func (w *world) tapped() *book {
+func (w *world) tapped() *logged {
 	b := w.log()
 	note := func(things ...any) { _, _ = b.Write([]byte(show(things...))) }
 	w.cfg.Trace = &amqp.Trace{

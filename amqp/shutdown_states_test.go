@@ -1,14 +1,11 @@
 package amqp_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
-	"log/slog"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,31 +18,6 @@ import (
 )
 
 // Shutting down in every state: it ends within CloseTimeout, and says what it waited for.
-
-// book is a log that a test reads.
-type book struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *book) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *book) lines() []string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return strings.Split(strings.TrimSuffix(b.text.String(), "\n"), "\n")
-}
-
-// log has the client log into a book.
-func (w *world) log() *book {
-	b := new(book)
-	w.cfg.Logger = slog.New(slog.NewTextHandler(b, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	return b
-}
 
 // dead loses every answer of the broker's, heartbeats apart.
 func (w *world) dead() {

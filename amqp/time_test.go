@@ -282,15 +282,7 @@ func TestReaderThatHoldsBackIsNotTakenForDead(t *testing.T) {
 	bubble(t, func(w *world) {
 		w.queue("q", 0)
 		const n, size = 300, 100 << 10
-		live := context.Background()
-		require.NoError(w, w.channel(func(ch *amqp.Channel) error {
-			for range n {
-				if err := ch.Publish(live, "", "q", amqp.Message{Body: make([]byte, size)}); err != nil {
-					return err
-				}
-			}
-			return ch.Confirm(live)
-		}))
+		w.flood("q", n, size)
 		require.NoError(w, w.consume(amqp.Consume{NoAck: true}, func(_ *amqp.Channel, c *amqp.Consumer) error {
 			time.Sleep(5 * time.Hour)
 			got := 0

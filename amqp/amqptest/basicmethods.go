@@ -96,17 +96,13 @@ func (ch *channel) cancelOk() *exception {
 }
 
 func (ch *channel) get(m *wire.BasicGet) *exception {
-	name, e := ch.queueName(m.Queue)
-	if e = firstOf(e, ch.conn.may(read, "queue", name)); e != nil {
-		return e
-	}
-	q, e := ch.conn.vhost.queueNamed(name, ch.conn)
+	q, e := ch.readable(m.Queue)
 	if e != nil {
 		return e
 	}
 	if q.settings.singleActive && ch.conn.broker.cfg.version.refusesGetOnSingleActive {
 		return fail(resourceLocked, "cannot obtain access to %s: basic.get operations are not supported by queues with single active consumer",
-			subject("queue", name, q.vhost.name))
+			subject("queue", q.name, q.vhost.name))
 	}
 	q.used()
 	q.dropExpired()

@@ -22,11 +22,10 @@ type FaultyConn struct {
 	faults ConnFaults
 
 	mu      sync.Mutex
-	changed sync.Cond
+	changed *sync.Cond
 	stalled bool
 	closed  bool
-	late    bool // the write deadline has passed
-	timer   *time.Timer
+	writeBy deadline
 	read    int64
 	written int64
 }
@@ -34,7 +33,8 @@ type FaultyConn struct {
 // Faulty puts faults around a connection.
 func Faulty(nc net.Conn, faults ConnFaults) *FaultyConn {
 	c := &FaultyConn{Conn: nc, faults: faults}
-	c.changed.L = &c.mu
+	c.changed = sync.NewCond(&c.mu)
+	c.writeBy.changed = c.changed
 	return c
 }
 
@@ -128,10 +128,10 @@ func (c *FaultyConn) reset(op string) error {
 func (c *FaultyConn) waitForRoom() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.stalled && !c.closed && !c.late {
+	for c.stalled && !c.closed && !c.writeBy.passed {
 		c.changed.Wait()
 	}
-	if c.stalled && c.late {
+	if c.stalled && c.writeBy.passed {
 		return &net.OpError{Op: "write", Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: os.ErrDeadlineExceeded}
 	}
 	return nil
@@ -141,9 +141,7 @@ func (c *FaultyConn) waitForRoom() error {
 func (c *FaultyConn) Close() error {
 	c.mu.Lock()
 	c.closed = true
-	if c.timer != nil {
-		c.timer.Stop()
-	}
+	c.writeBy.stop()
 	c.changed.Broadcast()
 	c.mu.Unlock()
 	return c.Conn.Close()
@@ -151,36 +149,12 @@ func (c *FaultyConn) Close() error {
 
 // SetDeadline sets both deadlines.
 func (c *FaultyConn) SetDeadline(t time.Time) error {
-	c.setLate(t)
+	c.writeBy.set(t)
 	return c.Conn.SetDeadline(t)
 }
 
 // SetWriteDeadline also ends a Write that is stalled.
 func (c *FaultyConn) SetWriteDeadline(t time.Time) error {
-	c.setLate(t)
+	c.writeBy.set(t)
 	return c.Conn.SetWriteDeadline(t)
-}
-
-func (c *FaultyConn) setLate(t time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.timer != nil {
-		c.timer.Stop()
-		c.timer = nil
-	}
-	wait := time.Until(t)
-	c.late = !t.IsZero() && wait <= 0
-	if !t.IsZero() && wait > 0 && !c.closed {
-		var timer *time.Timer
-		timer = time.AfterFunc(wait, func() {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			if c.timer == timer {
-				c.late = true
-				c.changed.Broadcast()
-			}
-		})
-		c.timer = timer
-	}
-	c.changed.Broadcast()
 }

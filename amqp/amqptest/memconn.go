@@ -84,14 +84,14 @@ type memStream struct {
 	start    int
 	readErr  error // what the reader gets when buf is empty; set when the writer is gone
 	readGone bool  // the reader closed its end
-	readBy   memDeadline
-	writeBy  memDeadline
+	readBy   deadline
+	writeBy  deadline
 }
 
 func newMemStream() *memStream {
 	s := &memStream{}
 	s.changed = sync.NewCond(&s.mu)
-	s.readBy.stream, s.writeBy.stream = s, s
+	s.readBy.changed, s.writeBy.changed = s.changed, s.changed
 	return s
 }
 
@@ -173,41 +173,5 @@ func (s *memStream) closeReader() {
 	s.readGone = true
 	s.buf, s.start = nil, 0
 	s.readBy.stop()
-	s.changed.Broadcast()
-}
-
-// A memDeadline is guarded by its stream's lock.
-type memDeadline struct {
-	stream *memStream
-	passed bool
-	timer  *time.Timer
-}
-
-func (d *memDeadline) stop() {
-	if d.timer != nil {
-		d.timer.Stop()
-		d.timer = nil
-	}
-}
-
-func (d *memDeadline) set(t time.Time) {
-	s := d.stream
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	d.stop()
-	wait := time.Until(t)
-	d.passed = !t.IsZero() && wait <= 0
-	if !t.IsZero() && wait > 0 {
-		var timer *time.Timer
-		timer = time.AfterFunc(wait, func() {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			if d.timer == timer {
-				d.passed = true
-				s.changed.Broadcast()
-			}
-		})
-		d.timer = timer
-	}
 	s.changed.Broadcast()
 }

@@ -130,12 +130,17 @@ func (ch *channel) queueDelete(m *wire.QueueDelete) *exception {
 	return nil
 }
 
-func (ch *channel) queuePurge(m *wire.QueuePurge) *exception {
-	name, e := ch.queueName(m.Queue)
+// readable is a queue that the user may read.
+func (ch *channel) readable(wanted string) (*queue, *exception) {
+	name, e := ch.queueName(wanted)
 	if e = firstOf(e, ch.conn.may(read, "queue", name)); e != nil {
-		return e
+		return nil, e
 	}
-	q, e := ch.conn.vhost.queueNamed(name, ch.conn)
+	return ch.conn.vhost.queueNamed(name, ch.conn)
+}
+
+func (ch *channel) queuePurge(m *wire.QueuePurge) *exception {
+	q, e := ch.readable(m.Queue)
 	if e != nil {
 		return e
 	}
