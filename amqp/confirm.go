@@ -92,7 +92,7 @@ type barrier struct {
 
 // add enters a message that is about to be sent, and returns its number. The
 // caller holds the writer's lock, so that numbers follow the order on the wire.
-func (c *confirms) add(m unconfirmed) uint64 {
+func (c *confirms) add(m *unconfirmed) uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	w := &c.win
@@ -101,11 +101,11 @@ func (c *confirms) add(m unconfirmed) uint64 {
 	}
 	w.reserve(1, isOpenMessage)
 	n := w.next
-	*w.at(n) = m
+	*w.at(n) = *m
 	w.next++
 	w.open++
 	if m.pub != nil {
-		m.pub.sent()
+		m.pub.enter()
 	}
 	return n
 }
@@ -151,7 +151,7 @@ func (c *confirms) confirm(tag uint64, multiple, ack bool) error {
 		if !ok {
 			return protocolError("the broker confirmed message %d twice", tag)
 		}
-		c.resolve(tag, m, ack)
+		c.resolve(tag, &m, ack)
 	} else if c.resolveUpTo(tag, ack) == 0 {
 		return protocolError("the broker confirmed the messages up to %d twice", tag)
 	}
@@ -167,7 +167,7 @@ func (c *confirms) confirm(tag uint64, multiple, ack bool) error {
 // confirms; nil ends the frame.
 func (c *confirms) relieve(p *Publisher) {
 	if c.relieved != nil && c.relieved != p {
-		c.relieved.passBaton()
+		c.relieved.relieve()
 	}
 	c.relieved = p
 }
@@ -178,12 +178,12 @@ func (c *confirms) resolveUpTo(tag uint64, ack bool) (count int) {
 	w := &c.win
 	for n, m := range w.old {
 		if n <= tag || tag == 0 {
-			c.resolve(n, m, ack)
+			c.resolve(n, &m, ack)
 			count++
 		}
 	}
 	for n := w.base; n < w.next && (n <= tag || tag == 0); n++ {
-		if m := *w.at(n); m.open {
+		if m := w.at(n); m.open {
 			c.resolve(n, m, ack)
 			count++
 		}
@@ -192,7 +192,7 @@ func (c *confirms) resolveUpTo(tag uint64, ack bool) (count int) {
 }
 
 // resolve tells the outcome of message n to whoever waits.
-func (c *confirms) resolve(n uint64, m unconfirmed, ack bool) {
+func (c *confirms) resolve(n uint64, m *unconfirmed, ack bool) {
 	var err error
 	switch {
 	case m.ret != nil:
@@ -207,7 +207,9 @@ func (m *unconfirmed) failed(n uint64, err error) *PublishError {
 	return &PublishError{Exchange: m.exchange, RoutingKey: m.routingKey, Sequence: n, Return: m.ret, Err: err}
 }
 
-func (c *confirms) settle(n uint64, m unconfirmed, err error) {
+// settle tells err to whoever waits for message n. entry may be where it is kept.
+func (c *confirms) settle(n uint64, entry *unconfirmed, err error) {
+	m := *entry
 	if n < c.win.base {
 		delete(c.win.old, n)
 	} else {
@@ -216,7 +218,7 @@ func (c *confirms) settle(n uint64, m unconfirmed, err error) {
 	}
 	m.waiter.tell(err)
 	if m.pub != nil {
-		m.pub.settled(n, err)
+		m.pub.settle(err)
 		c.relieve(m.pub)
 	}
 	if m.outbox != nil {
@@ -251,7 +253,7 @@ func (c *confirms) fail(cause error) (told bool) {
 	unknown := fmt.Errorf("%w: %w", ErrUnconfirmed, cause)
 	end := func(n uint64, m unconfirmed) {
 		told = told || m.waiter != nil || m.pub != nil
-		c.settle(n, m, m.failed(n, unknown))
+		c.settle(n, &m, m.failed(n, unknown))
 	}
 	for n, m := range c.win.old {
 		end(n, m)
@@ -279,7 +281,7 @@ func (c *confirms) abandon(p *Publisher, unknown error) (count int) {
 			m.pub, m.waiter = nil, nil
 			c.set(n, m)
 			waiter.tell(failure)
-			p.settled(n, failure)
+			p.settle(failure)
 			c.relieve(p)
 			count++
 		}

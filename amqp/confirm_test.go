@@ -78,7 +78,7 @@ func (c *confirming) publish() {
 	}
 	c.check(c.confirms.upcoming() == c.last+1, "upcoming")
 	c.last++
-	n := c.confirms.add(m)
+	n := c.confirms.add(&m)
 	c.check(n == c.last, "message %d got number %d", c.last, n)
 	c.open[n] = p
 	c.note("publish %d", n)
@@ -255,7 +255,7 @@ func (c *confirming) finish() {
 	c.check(len(c.barriers) == 0, "barriers are left")
 	<-c.confirms.barrier()
 	for _, p := range c.pubs {
-		c.check(p.inFlight == 0 && c.inFlight[p] == 0, "%d are in flight", p.inFlight)
+		c.check(p.inFlight() == 0 && c.inFlight[p] == 0, "%d are in flight", p.inFlight())
 		c.check(len(p.queue) == len(c.failed[p]), "%d failures instead of %d", len(p.queue), len(c.failed[p]))
 		for _, f := range p.queue {
 			c.checkOutcome(f.Sequence, f, c.failed[p][f.Sequence])
@@ -337,7 +337,7 @@ func TestWaitersRaceWithConfirms(t *testing.T) {
 	var c confirms
 	const messages, waiters = 2000, 4
 	for range messages {
-		c.add(unconfirmed{open: true})
+		c.add(&unconfirmed{open: true})
 	}
 	var all sync.WaitGroup
 	for i := range waiters {

@@ -128,7 +128,7 @@ func (ch *Channel) appendMessage(ctx context.Context, buf []byte, exchange, rout
 			m.waiter = c.waiters.get()
 		}
 		m.exchange, m.routingKey = exchange, routingKey
-		n = ch.confirms.add(*m)
+		n = ch.confirms.add(m)
 	}
 	c.published++
 	c.cfg.Trace.published(ch, exchange, routingKey, msg, n)

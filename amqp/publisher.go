@@ -39,13 +39,16 @@ type Publisher struct {
 	room   chan struct{} // capacity 1: a baton for those who wait for a confirm
 	over   atomic.Bool   // the scope has ended: what is published now has nobody to be told
 
+	sent uint64        // guarded by confirms.mu and by the writer's lock: either is enough to read it
+	free atomic.Uint64 // settled, as of the end of a frame of confirms
+
 	// Guarded by confirms.mu.
-	inFlight int
-	waiting  int
-	failed   failures
-	queue    []*PublishError // for OnFailure
-	calling  bool            // OnFailure is at work on queue
-	gaveUp   bool            // what had no outcome by then is unknown
+	settled uint64
+	waiting int
+	failed  failures
+	queue   []*PublishError // for OnFailure
+	calling bool            // OnFailure is at work on queue
+	gaveUp  bool            // what had no outcome by then is unknown
 }
 
 // failures remembers which messages failed, for the receipts: all others were
@@ -119,7 +122,7 @@ func (ch *Channel) WithPublisher(ctx context.Context, opts PublisherOptions, bod
 		ch.inner.Add(1)
 		defer ch.inner.Add(-1)
 		failed := true
-		defer func() { err = joinCause(err, p.settle(ctx, failed)) }()
+		defer func() { err = joinCause(err, p.finish(ctx, failed)) }()
 		err, _ = handle.Run(func() error { return body(p) })
 		failed = err != nil
 		return nil
@@ -211,12 +214,15 @@ func (r Receipt) Wait(ctx context.Context) error {
 }
 
 // full tells whether a message has to wait for a confirm, and counts it as
-// waiting then.
+// waiting then. The caller holds the writer's lock.
 func (p *Publisher) full() bool {
+	if p.sent-p.free.Load() < uint64(p.opts.MaxInFlight) { // #nosec G115 -- it is positive
+		return false // without the lock, which the reader has for as long as it goes through a frame of confirms
+	}
 	c := &p.ch.confirms
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if p.inFlight < p.opts.MaxInFlight {
+	if p.inFlight() < p.opts.MaxInFlight {
 		return false
 	}
 	p.waiting++
@@ -232,16 +238,27 @@ func (p *Publisher) waited() {
 	p.passBaton()
 }
 
-// sent counts a message that is on its way. The caller holds confirms.mu.
-func (p *Publisher) sent() {
-	p.inFlight++
+// inFlight is how many messages have no outcome. The caller holds confirms.mu.
+func (p *Publisher) inFlight() int { return int(p.sent - p.settled) } // #nosec G115 -- MaxInFlight at most
+
+// enter counts a message that is on its way. The caller holds confirms.mu and
+// the writer's lock.
+func (p *Publisher) enter() {
+	p.sent++
+	p.passBaton()
+}
+
+// relieve says that the messages settled so far make room. The caller holds
+// confirms.mu.
+func (p *Publisher) relieve() {
+	p.free.Store(p.settled)
 	p.passBaton()
 }
 
 // passBaton lets the next of those who wait for a confirm look. One baton is
 // enough: whoever took it passes it on.
 func (p *Publisher) passBaton() {
-	if p.waiting > 0 && p.inFlight < p.opts.MaxInFlight {
+	if p.waiting > 0 && p.inFlight() < p.opts.MaxInFlight {
 		select {
 		case p.room <- struct{}{}:
 		default:
@@ -249,9 +266,10 @@ func (p *Publisher) passBaton() {
 	}
 }
 
-// settled takes the outcome of message n. The caller holds confirms.mu.
-func (p *Publisher) settled(_ uint64, err error) {
-	p.inFlight--
+// settle takes the outcome of a message. The caller holds confirms.mu, and calls
+// relieve at the end.
+func (p *Publisher) settle(err error) {
+	p.settled++
 	failure, ok := err.(*PublishError) //nolint:errorlint // it was made by failed
 	if !ok {
 		return
@@ -294,8 +312,8 @@ func (p *Publisher) tell(context.Context) error {
 	}
 }
 
-// settle waits for the outcomes at the scope's end.
-func (p *Publisher) settle(ctx context.Context, failed bool) error {
+// finish waits for the outcomes at the scope's end.
+func (p *Publisher) finish(ctx context.Context, failed bool) error {
 	p.over.Store(true)
 	p.ch.conn.await(+1)
 	defer p.ch.conn.await(-1)
