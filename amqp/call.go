@@ -46,6 +46,10 @@ type pendingCall struct {
 	// late is called by the reader with an answer whose caller has gone.
 	late      func(reply wire.Method, content *delivery)
 	abandoned bool
+	// counts tells that conn.waiting counts who waits for this one, and calls
+	// before it. The reader takes that off with the answer: until the caller
+	// runs, it would go on reading what there is no room for.
+	counts bool
 	// farewell marks a step of a scope's end, which passes no error on: an
 	// exception that answers it was told to nobody.
 	farewell bool
@@ -129,6 +133,9 @@ func (l *line) start(ctx context.Context, all ...outgoing) (err error) {
 			return err
 		}
 	}
+	if last.waits() {
+		last.call.counts = true
+	}
 	if !l.enqueue(all) {
 		c.out.Commit(before)
 		return l.end()
@@ -179,7 +186,6 @@ func (l *line) enqueue(all []outgoing) (alive bool) {
 // wait waits for calls that were started together, in their order, and returns
 // the first error.
 func (l *line) wait(ctx context.Context, calls ...*pendingCall) error {
-	defer l.conn.await(-1)
 	for i, p := range calls {
 		select {
 		case <-p.done:
@@ -195,6 +201,14 @@ func (l *line) wait(ctx context.Context, calls ...*pendingCall) error {
 	return nil
 }
 
+// over notes that nobody waits for p any more. mu is held.
+func (l *line) over(p *pendingCall) {
+	if p.counts {
+		p.counts = false
+		l.conn.await(-1)
+	}
+}
+
 // abandon leaves the answers of calls to nobody. It reports false when the
 // first has its answer already.
 func (l *line) abandon(calls []*pendingCall) bool {
@@ -207,6 +221,7 @@ func (l *line) abandon(calls []*pendingCall) bool {
 	}
 	for _, p := range calls {
 		p.abandoned = true
+		l.over(p)
 	}
 	return true
 }
@@ -226,6 +241,7 @@ func (l *line) answer(reply wire.Method, content *delivery) error {
 	l.calls = slices.Delete(l.calls, i, i+1)
 	p.reply, p.content = reply, content
 	close(p.done)
+	l.over(p)
 	abandoned := p.abandoned
 	l.mu.Unlock()
 	if p.late != nil && abandoned {
@@ -253,6 +269,7 @@ func (l *line) fail(cause error, at wire.MethodID) (first bool) {
 		}
 		p.err = cause
 		close(p.done)
+		l.over(p)
 	}
 	l.calls = nil
 	return true

@@ -53,8 +53,8 @@ func (r *returnStream) push(ret *returned) bool {
 // Returns ranges over the messages that the broker returned as unroutable.
 // Those that come from the call on are kept, at most 4096 of them and 4 MiB,
 // until they are ranged over; what comes before the first call, or beyond these
-// bounds, is logged and dropped. Several ranges share the messages. The range ends with
-// the channel.
+// bounds, is logged and dropped. Several ranges share the messages. The range ends
+// with the channel.
 // https://www.rabbitmq.com/docs/publishers#unroutable
 func (ch *Channel) Returns() iter.Seq2[[]byte, *Return] {
 	ch.mu.Lock()
