@@ -108,7 +108,7 @@ func check(t *testing.T, want []likeness, got []*delivery) {
 		require.Equal(t, m.exchange, d.Exchange)
 		require.Equal(t, m.key, d.RoutingKey)
 		require.Equal(t, m.properties, *d.Properties.wire())
-		require.True(t, m.body == string(d.body()), "message %d", m.number)
+		require.Equal(t, m.body, string(d.body()), "message %d", m.number)
 	}
 }
 

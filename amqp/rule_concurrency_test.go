@@ -414,7 +414,7 @@ func TestTheEndOfARangeOverAlarmsIsTheConnections(t *testing.T) {
 					conn.Blocked()
 				}
 				w.broker.Sever()
-				for range changes { //nolint:revive // there are none
+				for range changes { // there are none
 				}
 				assert.ErrorIs(w, context.Cause(conn.Context()), amqp.ErrConnectionClosed)
 				return nil

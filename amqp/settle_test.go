@@ -261,10 +261,10 @@ func TestALineEndsWithItsLedger(t *testing.T) {
 	ch := new(Channel)
 	ch.line.ledger = &ch.ledger
 	ch.ledger.add(1, 1, false)
-	require.True(t, ch.line.fail(NotFound, 0))
+	require.True(t, ch.fail(NotFound, 0))
 	_, err := ch.ledger.ack(1)
 	require.ErrorIs(t, err, NotFound)
-	require.False(t, ch.line.fail(AccessRefused, 0), "the first cause counts")
+	require.False(t, ch.fail(AccessRefused, 0), "the first cause counts")
 	_, err = ch.ledger.ack(1)
 	require.ErrorIs(t, err, NotFound)
 }
