@@ -11,12 +11,13 @@ import (
 type large struct {
 	at   int // behind so many bytes of the buffer
 	body []byte
-	from *Ticket
+	from uint64 // the ticket's number: its address would cost an allocation
 }
 
 // Ticket is the promise that a caller's bytes are not looked at any more.
 type Ticket struct {
 	w       *Writer
+	n       uint64
 	written <-chan struct{}
 }
 
@@ -30,8 +31,12 @@ func (w *Writer) Large(t *Ticket, buf, body []byte) {
 	if w.written == nil {
 		w.written = make(chan struct{})
 	}
-	t.w, t.written = w, w.written
-	w.large = append(w.large, large{len(buf), body, t})
+	if t.w == nil {
+		w.tickets++
+		t.w, t.n = w, w.tickets
+	}
+	t.written = w.written
+	w.large = append(w.large, large{len(buf), body, t.n})
 }
 
 // Wait waits until the bytes of the ticket are written, the writer has failed
@@ -50,7 +55,7 @@ func (w *Writer) reclaim(t *Ticket) {
 	w.mu.Lock()
 	if w.written == t.written { // not begun
 		for i := range w.large {
-			if w.large[i].from == t {
+			if w.large[i].from == t.n {
 				w.large[i].body = bytes.Clone(w.large[i].body)
 				w.copied += len(w.large[i].body)
 			}

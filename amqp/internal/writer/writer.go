@@ -54,6 +54,7 @@ type Writer struct {
 	written chan struct{} // closed when buf and large are out; made on demand
 	spare   []byte        // the other buffer, while nobody writes it
 	rest    []byte        // of spare: what an inline write left over, goes first
+	tickets uint64        // so many were given out
 	copied  int           // bytes of large that are copies, and count as buf's do
 	writing bool          // somebody has taken the writer's role
 	// What gathered writes are made from, empty in between: the other large,
