@@ -97,10 +97,10 @@ func (m *meter) start() error {
 		}
 	}
 	runtime.GC()
-	m.at.mem, m.at.goroutines = memory(), runtime.NumGoroutine()
 	if err := m.at.take(); err != nil {
 		return err
 	}
+	m.at.mem, m.at.goroutines = memory(), runtime.NumGoroutine() // last, as to read the rest allocates
 	m.began = time.Now()
 	if m.Messages == 0 {
 		time.AfterFunc(time.Duration(m.Seconds*float64(time.Second)), m.enough)
@@ -122,10 +122,10 @@ func (m *meter) stop() {
 		m.enough()
 		m.res.Seconds = time.Since(m.began).Seconds()
 		var now reading
+		now.mem = memory()
 		if err := now.take(); err != nil {
 			panic(err) // it worked at the start
 		}
-		now.mem = memory()
 		pprof.StopCPUProfile()
 		m.writeMemProfile()
 		m.res.CPU = (now.cpu - m.at.cpu).Seconds()
