@@ -338,11 +338,14 @@ func (ch *Channel) onClose(m *wire.ChannelClose) {
 	c := ch.conn
 	cause := &Error{Code: ReplyCode(m.ReplyCode), Text: m.ReplyText, ClassID: m.ClassID, MethodID: m.MethodID}
 	at := cause.method()
-	crossed := false
 	buf, err := c.out.Begin()
+	if err != nil || !ch.shut {
+		ch.remove() // before anybody hears of it: who has may want a channel
+	}
+	// Otherwise the answer to our own channel.close is still to come, and would
+	// be taken for that of the number's next user.
 	first := ch.fail(cause, at) // under the lock: whoever finds the channel shut finds the cause too
 	if err == nil {
-		crossed = ch.shut
 		ch.shut = true
 		buf, _ = wire.AppendMethod(buf, ch.id, &wire.ChannelCloseOk{})
 		c.out.Commit(buf)
@@ -350,11 +353,6 @@ func (ch *Channel) onClose(m *wire.ChannelClose) {
 	if first {
 		ch.tell(cause, at)
 	}
-	if !crossed {
-		ch.remove()
-	}
-	// Otherwise the answer to our own channel.close is still to come, and would
-	// be taken for that of the number's next user.
 }
 
 func (ch *Channel) onCloseOk(m *wire.ChannelCloseOk) error {

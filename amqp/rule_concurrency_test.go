@@ -423,3 +423,20 @@ func TestTheEndOfARangeOverAlarmsIsTheConnections(t *testing.T) {
 		}
 	})
 }
+
+// Whoever has heard of the exception finds the channel's number free.
+func TestTheNumberOfAnEndedChannelIsFree(t *testing.T) {
+	overTCP(t, func(ctx context.Context, w *world) {
+		require.NoError(w, amqp.WithConnection(ctx, w.cfg, func(conn *amqp.Conn) error {
+			for range 300 {
+				require.NoError(w, conn.WithChannel(ctx, func(ch *amqp.Channel) error {
+					require.EqualValues(w, 1, ch.ID())
+					_, err := ch.QueueDeclare(ctx, amqp.Queue{Name: "missing", Passive: true})
+					require.ErrorIs(w, err, amqp.NotFound)
+					return nil
+				}))
+			}
+			return nil
+		}))
+	})
+}

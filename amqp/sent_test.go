@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -100,6 +101,7 @@ func TestEveryFrameSentIsWellFormed(t *testing.T) {
 			require.NoError(t, err)
 			var rec recorder
 			cfg.FrameMax = frameMax
+			cfg.CloseTimeout = time.Minute // it is all in real time
 			cfg.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
 				nc, err := dial(broker)(ctx, network, addr)
 				rec.Conn = nc
