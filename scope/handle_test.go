@@ -35,14 +35,18 @@ var errWords = fmt.Errorf("get: %w", errDied)
 
 // What a caller says around the reason of a cancellation stands for the reason, once.
 func TestWordsAroundTheCauseAreKept(t *testing.T) {
-	caller, cancel := context.WithCancelCause(t.Context())
-	err := scope.Run(caller, func(s *scope.Scope) error {
-		s.Go(func(ctx context.Context) error {
-			<-ctx.Done()
-			return fmt.Errorf("second: %w", context.Cause(ctx))
+	var err error
+	synctest.Test(t, func(t *testing.T) {
+		caller, cancel := context.WithCancelCause(t.Context())
+		err = scope.Run(caller, func(s *scope.Scope) error {
+			s.Go(func(ctx context.Context) error {
+				<-ctx.Done()
+				return errWords
+			})
+			cancel(errDied)
+			synctest.Wait() // the task has ended
+			return fmt.Errorf("second: %w", errDied)
 		})
-		cancel(errDied)
-		return errWords
 	})
 	assert.Equal(t, errWords, err)
 
