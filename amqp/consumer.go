@@ -271,13 +271,12 @@ func (c *Consumer) live(ctx context.Context, body func(*Consumer) error) (err er
 	c.ch.inner.Add(1)
 	defer c.ch.inner.Add(-1)
 	inner := c.Context()
-	stop := context.AfterFunc(inner, func() { c.stream.Stop(context.Cause(inner)) })
+	handle.OnEnd(func() { c.stream.Stop(context.Cause(inner)) })
 	if c.stream.Len() == 0 {
 		c.drained()
 	}
 	echoed := false
 	defer func() {
-		stop()
 		closing := c.close()
 		if !c.told.Load() || echoed {
 			err = joinCause(err, c.endedByBroker())

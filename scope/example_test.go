@@ -188,3 +188,18 @@ func ExampleHandle_Overdue() {
 	// waiting for the body: true and tasks: 0
 	// <nil>
 }
+
+func ExampleHandle_OnEnd() {
+	h := scope.Open(context.Background(), nil)
+	told := make(chan struct{})
+	h.OnEnd(func() {
+		fmt.Println("over because", context.Cause(h.Scope().Context()))
+		close(told)
+	})
+	_, _ = h.Run(func() error {
+		h.Interrupt(errors.New("the connection is lost"))
+		<-told
+		return nil
+	})
+	// Output: over because the connection is lost
+}

@@ -20,16 +20,23 @@ func Open(ctx context.Context, outer *Scope) *Handle {
 	h := &Handle{scope: Scope{caller: ctx, children: 1}} // the first child is the body
 	s := &h.scope
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
-	if outer != nil && ctx != outer.ctx {
-		s.outer = outer
-		s.catchUp()
-		s.unhook = context.AfterFunc(outer.ctx, s.follow)
+	if s.outer = outer; outer != nil && ctx != outer.ctx {
+		s.mu.Lock()
+		s.join()
+		s.mu.Unlock()
 	}
 	return h
 }
 
 // Scope is the scope, to be embedded in what the body is given.
 func (h *Handle) Scope() *Scope { return &h.scope }
+
+// OnEnd has f called, on a goroutine of its own, when the scope's context ends before Run returns; [context.Cause] says
+// why it did. It must be called before Run, and once. Run does not wait for f.
+func (h *Handle) OnEnd(f func()) {
+	h.scope.onEnd = f
+	h.scope.hook()
+}
 
 // Interrupt says that what the scope stands on has died: it cancels everything in the scope, with cause as the
 // [context.Cause]. It does not wait. The cause is not a failure of the scope, since whoever was told already may have
@@ -98,16 +105,11 @@ func (s *Scope) end() (err error, echoed bool) {
 	if s.unhook != nil {
 		s.unhook()
 	}
+	s.release()
 	s.cancel(ErrEnded)
+	s.tellInner()
 	if len(s.errs) == 1 {
 		return s.errs[0], s.told
 	}
 	return errors.Join(s.errs...), s.told
-}
-
-// follow is called on its own goroutine when outer's context has ended.
-func (s *Scope) follow() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.catchUp()
 }

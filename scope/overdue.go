@@ -1,7 +1,6 @@
 package scope
 
 import (
-	"context"
 	"sync"
 	"time"
 )
@@ -12,25 +11,19 @@ import (
 //
 // Overdue must be called before Run, and once. Run does not return during a call of tell.
 func (h *Handle) Overdue(d time.Duration, tell func(body bool, tasks int) (done bool)) {
-	h.scope.vigil = newVigil(&h.scope, d, tell)
+	h.scope.vigil = &vigil{scope: &h.scope, after: d, tell: tell}
+	h.scope.hook()
 }
 
 // vigil is what waits for a scope that should have ended.
 type vigil struct {
-	scope  *Scope
-	after  time.Duration
-	tell   func(body bool, tasks int) bool
-	unhook func() bool // from the scope's context
+	scope *Scope
+	after time.Duration
+	tell  func(body bool, tasks int) bool
 
 	mu    sync.Mutex // above the scope's
 	timer *time.Timer
 	over  bool
-}
-
-func newVigil(s *Scope, d time.Duration, tell func(bool, int) bool) *vigil {
-	v := &vigil{scope: s, after: d, tell: tell}
-	v.unhook = context.AfterFunc(s.ctx, v.begin)
-	return v
 }
 
 func (v *vigil) begin() {
@@ -57,7 +50,6 @@ func (v *vigil) end() {
 	if v == nil {
 		return
 	}
-	v.unhook()
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.over = true

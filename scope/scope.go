@@ -42,8 +42,10 @@ type Scope struct {
 	cancel context.CancelCauseFunc
 	caller context.Context // what ctx is derived from
 	outer  *Scope          // nil, or the scope whose end ends this one although caller may not be derived from it
-	unhook func() bool     // nil, or lets go of outer
+	unhook func() bool     // nil, or lets go of caller
 	vigil  *vigil          // nil, or what tells when the scope does not end
+	onEnd  func()          // nil, or what is called when ctx ends
+	inner  inner
 
 	tasks errgroup.Group // the goroutines; their errors are collected below, since all of them count
 
@@ -51,6 +53,9 @@ type Scope struct {
 	children int        // the body and the tasks that have not left; 0: the scope has ended, for good
 	stopper  stopper    // who ended ctx first
 	bodyLeft bool
+	begun    bool    // inner scopes, vigil and onEnd know that ctx has ended
+	adopted  bool    // outer tells when its context has ended
+	hooked   bool    // the scope hears when its caller's context has ended
 	cut      bool    // the caller's cancellation came before the body returned
 	echoed   bool    // an error was left out because it only echoed the end of ctx
 	told     bool    // an error was left out because it only echoed the interruption
@@ -194,6 +199,7 @@ func (s *Scope) stop(by stopper, cause error) {
 		return
 	}
 	s.cancel(cause)
+	s.begin()
 	if same(context.Cause(s.ctx), cause) { // else the caller's cancellation came between
 		s.stopper = by
 	}
@@ -206,7 +212,9 @@ func (s *Scope) catchUp() {
 	case s.ctx.Err() != nil:
 	case s.caller.Err() != nil:
 		s.cancel(context.Cause(s.caller))
+		s.begin()
 	case s.outer != nil && s.outer.ctx.Err() != nil:
 		s.cancel(context.Cause(s.outer.ctx))
+		s.begin()
 	}
 }

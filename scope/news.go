@@ -1,0 +1,114 @@
+package scope
+
+import "context"
+
+// How a scope hears that its context has ended. What ends it through the scope itself, it knows. The end of an outer
+// scope is told by that one, and the caller's by a hook on the caller's context, which is what takes memory: it is left
+// out where the outer scope would hear of the same end. A thousand consumers in one scope cost one hook.
+
+// inner are the scopes that a scope tells when its context ends, guarded by its lock.
+type inner struct {
+	first      *Scope
+	prev, next *Scope // beside this scope, among those of its outer one: guarded by that one's lock
+}
+
+// hook has the scope hear of the end of its context, for those who have something to do then.
+func (s *Scope) hook() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.listen()
+}
+
+// listen is hook with the lock held. Locks are taken from the inside out.
+func (s *Scope) listen() {
+	if s.hooked || s.children == 0 || s.caller.Done() == nil {
+		return
+	}
+	s.hooked = true
+	if !s.outer.endsWith(s.caller) {
+		s.unhook = context.AfterFunc(s.caller, s.follow)
+	} else if !s.adopted {
+		s.join()
+	}
+}
+
+// join has the outer scope tell of its end. The lock is held.
+func (s *Scope) join() {
+	o := s.outer
+	o.mu.Lock()
+	o.listen()
+	over := o.ctx.Err() != nil
+	if !over {
+		s.adopted = true
+		if s.inner.next = o.inner.first; s.inner.next != nil {
+			s.inner.next.inner.prev = s
+		}
+		o.inner.first = s
+	}
+	o.mu.Unlock()
+	if over {
+		s.catchUp()
+		s.begin()
+	}
+}
+
+// release undoes join. The lock is held.
+func (s *Scope) release() {
+	if !s.adopted {
+		return
+	}
+	o := s.outer
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	prev, next := s.inner.prev, s.inner.next
+	if prev != nil {
+		prev.inner.next = next
+	} else {
+		o.inner.first = next
+	}
+	if next != nil {
+		next.inner.prev = prev
+	}
+}
+
+// tellInner tells the inner scopes that this one's context has ended. The lock is held.
+func (s *Scope) tellInner() {
+	for i := s.inner.first; i != nil; i = i.inner.next {
+		go i.follow()
+	}
+}
+
+// endsWith tells whether the end of ctx is known to end s as well, and s to hear of it.
+func (s *Scope) endsWith(ctx context.Context) bool {
+	for ; s != nil; s = s.outer {
+		if ctx == s.ctx || ctx == s.caller {
+			return true
+		}
+	}
+	return false
+}
+
+// follow is called, on its own goroutine mostly, when the outer scope's or the caller's context has ended.
+func (s *Scope) follow() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.catchUp()
+	if s.ctx.Err() != nil {
+		s.begin()
+	}
+}
+
+// begin starts what is to be done when the context has ended. The lock is held.
+func (s *Scope) begin() {
+	if s.begun || s.children == 0 {
+		return
+	}
+	s.begun = true
+	s.tellInner()
+	if s.vigil != nil {
+		go s.vigil.begin()
+	}
+	if s.onEnd != nil {
+		go s.onEnd()
+	}
+}
