@@ -271,6 +271,7 @@ func TestMaintenanceDrain(t *testing.T) {
 						synctest.Wait()
 						if got[string(body)] = true; len(got) == 4*connections {
 							w.broker.CloseConnections(320, "CONNECTION_FORCED - Node was put into maintenance mode")
+							synctest.Wait() // or the next message's ack fails
 						}
 						if len(got) == 10 {
 							return nil

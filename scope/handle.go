@@ -34,8 +34,11 @@ func (h *Handle) Scope() *Scope { return &h.scope }
 // OnEnd has f called, on a goroutine of its own, when the scope's context ends before Run returns; [context.Cause] says
 // why it did. It must be called before Run, and once. Run does not wait for f.
 func (h *Handle) OnEnd(f func()) {
-	h.scope.onEnd = f
-	h.scope.hook()
+	s := &h.scope
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.onEnd = f
+	s.whenOver(f)
 }
 
 // Interrupt says that what the scope stands on has died: it cancels everything in the scope, with cause as the

@@ -12,14 +12,17 @@ type inner struct {
 	prev, next *Scope // beside this scope, among those of its outer one: guarded by that one's lock
 }
 
-// hook has the scope hear of the end of its context, for those who have something to do then.
-func (s *Scope) hook() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// whenOver has the scope hear of the end of its context, for the sake of f, which is called now if it has already. The
+// lock is held.
+func (s *Scope) whenOver(f func()) {
+	if s.begun {
+		go f()
+		return
+	}
 	s.listen()
 }
 
-// listen is hook with the lock held. Locks are taken from the inside out.
+// listen has the scope hear of the end of its caller's context. The lock is held. Locks are taken from the inside out.
 func (s *Scope) listen() {
 	if s.hooked || s.children == 0 || s.caller.Done() == nil {
 		return

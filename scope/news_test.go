@@ -191,3 +191,20 @@ func TestOnEndIsForAnEarlyEnd(t *testing.T) {
 		}
 	})
 }
+
+// What is asked for when the context has ended already is done at once.
+func TestOnEndAfterTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		outer := Open(t.Context(), nil)
+		_, _ = outer.Run(func() error {
+			outer.Interrupt(errors.New("the end"))
+			var told atomic.Int32
+			inner := Open(context.Background(), outer.Scope())
+			inner.OnEnd(func() { told.Add(1) })
+			inner.Overdue(time.Second, func(bool, int) bool { told.Add(1); return true })
+			_, _ = inner.Run(func() error { time.Sleep(time.Minute); return nil })
+			assert.EqualValues(t, 2, told.Load())
+			return nil
+		})
+	})
+}

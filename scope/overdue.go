@@ -11,8 +11,12 @@ import (
 //
 // Overdue must be called before Run, and once. Run does not return during a call of tell.
 func (h *Handle) Overdue(d time.Duration, tell func(body bool, tasks int) (done bool)) {
-	h.scope.vigil = &vigil{scope: &h.scope, after: d, tell: tell}
-	h.scope.hook()
+	s := &h.scope
+	v := &vigil{scope: s, after: d, tell: tell}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.vigil = v
+	s.whenOver(v.begin)
 }
 
 // vigil is what waits for a scope that should have ended.
