@@ -317,6 +317,11 @@ func (ch *Channel) onOther(m wire.Method) error {
 		return ch.onGetOk(m)
 	case *wire.BasicCancel:
 		return ch.onCancel(m)
+	case *wire.BasicCancelOk:
+		// What came before belongs to the consumer, or is given back before it has ended.
+		if err := ch.conn.handOver(); err != nil {
+			return err
+		}
 	case *wire.BasicRecoverOk:
 		ch.enterTags()
 		ch.voided.Store(ch.ledger.void())

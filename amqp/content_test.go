@@ -278,3 +278,18 @@ func TestAClaimedFrameCostsNoMoreThanAMessage(t *testing.T) {
 	conn.tuning.FrameMax = 4096
 	assert.Equal(t, uint32(4096-wire.FrameOverhead), conn.maxPayload())
 }
+
+// What came before the end of a consumer is its own when the answer to basic.cancel is told.
+func TestWhatComesBeforeCancelOkIsHandedOverFirst(t *testing.T) {
+	stream := deliver(1, 1, []byte("body"), readerFrameMax, nil)
+	stream, err := wire.AppendMethod(stream, 1, &wire.BasicCancelOk{ConsumerTag: "c"})
+	require.NoError(t, err)
+	conn, consumers := readerOf(bytes.NewReader(stream))
+	there := -1
+	p := newCall(&wire.BasicCancel{}, wire.BasicCancelOkID)
+	p.abandoned = true
+	p.late = func(wire.Method, *delivery) { there = consumers[0].stream.Len() }
+	require.True(t, consumers[0].ch.enqueue([]outgoing{{call: p}}))
+	require.ErrorIs(t, conn.readFrames(), io.EOF)
+	require.Equal(t, 1, there)
+}

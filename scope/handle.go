@@ -32,7 +32,7 @@ func Open(ctx context.Context, outer *Scope) *Handle {
 func (h *Handle) Scope() *Scope { return &h.scope }
 
 // OnEnd has f called, on a goroutine of its own, when the scope's context ends before Run returns; [context.Cause] says
-// why it did. It must be called before Run, and once. Run does not wait for f.
+// why it did. It must be called before Run, and once. Run waits for f, which must not call the Handle.
 func (h *Handle) OnEnd(f func()) {
 	s := &h.scope
 	s.mu.Lock()
@@ -95,6 +95,7 @@ func (s *Scope) leaveBody(err error) {
 // end puts the result together, after the last child has left, and releases the context.
 func (s *Scope) end() (err error, echoed bool) {
 	s.vigil.end()
+	defer s.errands.Wait() // without the lock, which they may take
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.words != nil {
@@ -105,10 +106,7 @@ func (s *Scope) end() (err error, echoed bool) {
 			s.errs = slices.Insert(s.errs, 0, cause)
 		}
 	}
-	if s.unhook != nil {
-		s.unhook()
-	}
-	s.release()
+	s.letGo()
 	s.cancel(ErrEnded)
 	s.tellInner()
 	if len(s.errs) == 1 {

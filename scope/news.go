@@ -16,7 +16,7 @@ type inner struct {
 // lock is held.
 func (s *Scope) whenOver(f func()) {
 	if s.begun {
-		go f()
+		s.errands.Go(f)
 		return
 	}
 	s.listen()
@@ -29,7 +29,11 @@ func (s *Scope) listen() {
 	}
 	s.hooked = true
 	if !s.outer.endsWith(s.caller) {
-		s.unhook = context.AfterFunc(s.caller, s.follow)
+		s.errands.Add(1)
+		s.unhook = context.AfterFunc(s.caller, func() {
+			defer s.errands.Done()
+			s.follow()
+		})
 	} else if !s.adopted {
 		s.join()
 	}
@@ -55,6 +59,14 @@ func (s *Scope) join() {
 	}
 }
 
+// letGo is for a scope that nobody has to tell anything any more. The lock is held.
+func (s *Scope) letGo() {
+	if s.unhook != nil && s.unhook() {
+		s.errands.Done()
+	}
+	s.release()
+}
+
 // release undoes join. The lock is held.
 func (s *Scope) release() {
 	if !s.adopted {
@@ -77,7 +89,7 @@ func (s *Scope) release() {
 // tellInner tells the inner scopes that this one's context has ended. The lock is held.
 func (s *Scope) tellInner() {
 	for i := s.inner.first; i != nil; i = i.inner.next {
-		go i.follow()
+		i.errands.Go(i.follow)
 	}
 }
 
@@ -109,9 +121,9 @@ func (s *Scope) begin() {
 	s.begun = true
 	s.tellInner()
 	if s.vigil != nil {
-		go s.vigil.begin()
+		s.errands.Go(s.vigil.begin)
 	}
 	if s.onEnd != nil {
-		go s.onEnd()
+		s.errands.Go(s.onEnd)
 	}
 }

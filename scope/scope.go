@@ -47,6 +47,8 @@ type Scope struct {
 	onEnd  func()          // nil, or what is called when ctx ends
 	inner  inner
 
+	errands sync.WaitGroup // the scope's own goroutines, which none of a program's tasks is
+
 	tasks errgroup.Group // the goroutines; their errors are collected below, since all of them count
 
 	mu       sync.Mutex // below the locks of contexts: nothing that a context calls synchronously takes it
