@@ -174,11 +174,11 @@ func TestOnEndIsForAnEarlyEnd(t *testing.T) {
 			told bool
 		}{
 			"a body that returns": {func(*Handle) error { return nil }, false},
-			"a body that cancels": {func(h *Handle) error { h.Scope().Cancel(nil); time.Sleep(1); return nil }, true},
+			"a body that cancels": {func(h *Handle) error { h.Scope().Cancel(nil); time.Sleep(time.Nanosecond); return nil }, true},
 			"a task that fails": {func(h *Handle) error {
 				h.Scope().Go(func(context.Context) error { return errors.New("failed") })
 				<-h.Scope().Context().Done()
-				time.Sleep(1)
+				time.Sleep(time.Nanosecond)
 				return nil
 			}, true},
 		} {
