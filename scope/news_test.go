@@ -41,7 +41,7 @@ func TestTheEndIsHeardInside(t *testing.T) {
 			roots := make([]context.Context, 3)
 			cancels := make([]context.CancelCauseFunc, 3)
 			for i := range roots {
-				roots[i], cancels[i] = context.WithCancelCause(t.Context())
+				roots[i], cancels[i] = context.WithCancelCause(t.Context()) //nolint:fatcontext // each is apart from the others
 				defer cancels[i](nil)
 			}
 			depth := 2 + rnd.IntN(4)
