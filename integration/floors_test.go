@@ -21,7 +21,7 @@ import (
 // outside stands on the roof: no file names it.
 var (
 	vocabulary = [][]string{
-		{"errors", "table"},
+		{"errors", "table", "eager_unix", "eager_other"},
 		{"frames", "message", "auth"},
 	}
 	roof = []string{"process", "supervise"}
