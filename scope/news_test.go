@@ -3,7 +3,6 @@ package scope
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -174,20 +173,18 @@ func TestOnEndIsForAnEarlyEnd(t *testing.T) {
 			told bool
 		}{
 			"a body that returns": {func(*Handle) error { return nil }, false},
-			"a body that cancels": {func(h *Handle) error { h.Scope().Cancel(nil); time.Sleep(time.Nanosecond); return nil }, true},
+			"a body that cancels": {func(h *Handle) error { h.Scope().Cancel(nil); return nil }, true},
 			"a task that fails": {func(h *Handle) error {
 				h.Scope().Go(func(context.Context) error { return errors.New("failed") })
 				<-h.Scope().Context().Done()
-				time.Sleep(time.Nanosecond)
 				return nil
 			}, true},
 		} {
 			var told atomic.Bool
 			h := Open(t.Context(), nil)
 			h.OnEnd(func() { told.Store(true) })
-			_, _ = h.Run(func() error { return c.body(h) })
-			synctest.Wait()
-			assert.Equal(t, c.told, told.Load(), fmt.Sprint(name))
+			_, _ = h.Run(func() error { return c.body(h) }) // which waits for what OnEnd has called
+			assert.Equal(t, c.told, told.Load(), name)
 		}
 	})
 }
