@@ -131,6 +131,9 @@ func (c *FaultyConn) waitForRoom() error {
 	for c.stalled && !c.closed && !c.writeBy.passed {
 		c.changed.Wait()
 	}
+	if c.stalled && c.closed { // the connection below may not know yet
+		return &net.OpError{Op: "write", Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: net.ErrClosed}
+	}
 	if c.stalled && c.writeBy.passed {
 		return &net.OpError{Op: "write", Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: os.ErrDeadlineExceeded}
 	}

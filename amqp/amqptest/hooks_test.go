@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"io"
 	"log/slog"
+	"net"
 	"os"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -256,6 +258,14 @@ func TestCloseSaysWhatItWaitsFor(t *testing.T) {
 	})
 }
 
+// lateToClose still takes bytes for a while after Close was called.
+type lateToClose struct{ net.Conn }
+
+func (c *lateToClose) Close() error {
+	time.Sleep(time.Second)
+	return c.Conn.Close()
+}
+
 func TestFaultyConn(t *testing.T) {
 	faulty := func(t *testing.T, b *Broker, faults ConnFaults) (*testClient, *FaultyConn) {
 		nc, err := b.Dial(t.Context(), "", "")
@@ -310,7 +320,22 @@ func TestFaultyConn(t *testing.T) {
 				_ = f.Close()
 			}()
 			_, err = f.Write([]byte("x"))
-			require.Error(t, err)
+			require.ErrorIs(t, err, net.ErrClosed)
+			b.Close()
+		})
+	})
+	t.Run("closed while stalled", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := NewBroker(InMemory())
+			nc, err := b.Dial(t.Context(), "", "")
+			require.NoError(t, err)
+			f := Faulty(&lateToClose{nc}, ConnFaults{})
+			f.StallWrites()
+			var closing sync.WaitGroup
+			closing.Go(func() { _ = f.Close() })
+			_, err = f.Write(wire.ProtocolHeader[:])
+			assert.ErrorIs(t, err, net.ErrClosed, "nothing may pass after Close")
+			closing.Wait()
 			b.Close()
 		})
 	})
