@@ -77,7 +77,7 @@ type Conn struct {
 	known      []*Channel // channels, without the lock
 	touched    []*Consumer
 	recent     *Channel  // which the last small message came on
-	putOff     int       // reads since something was handed over
+	putOff     int       // bytes read since handing over could have been
 	full       *Consumer // one of them has more than it may
 	tagged     []*Channel
 	deliveries slab.Items[delivery]

@@ -80,7 +80,7 @@ func TestHandingOverIsPutOff(t *testing.T) {
 	require.False(t, conn.mayPutOff(), "for one consumer, which a read brings a lot")
 	consumers[1].receive(new(delivery))
 	require.True(t, conn.mayPutOff())
-	conn.putOff = putOffReads
+	conn.putOff = putOffBytes
 	require.False(t, conn.mayPutOff(), "for long")
 	require.NoError(t, conn.handOver())
 	require.Zero(t, conn.putOff)

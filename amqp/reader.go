@@ -62,9 +62,11 @@ func (c *Conn) readFrames() error {
 			}
 			continue
 		}
-		if c.mayPutOff() && c.in.fillMore() {
-			c.putOff++
-			continue
+		if c.mayPutOff() {
+			if n := c.in.fillMore(); n > 0 {
+				c.putOff += n
+				continue
+			}
 		}
 		if err := c.handOver(); err != nil {
 			return err
@@ -94,14 +96,14 @@ const (
 	// handful is how many messages make waking a loop worth its while, which
 	// costs as much as ten or twenty of them.
 	handful = 32
-	// putOffReads is for how many reads those who have less may wait.
-	putOffReads = 16
+	// putOffBytes is for how much more those who have less may wait.
+	putOffBytes = 2 << 20
 )
 
 // mayPutOff tells whether handing over may wait for another read, if more is
 // there: with a thousand consumers, one read brings each of them a message.
 func (c *Conn) mayPutOff() bool {
-	return c.putOff < putOffReads && len(c.touched) > 1 && len(c.touched[0].batch) < handful
+	return c.putOff < putOffBytes && len(c.touched) > 1 && len(c.touched[0].batch) < handful
 }
 
 // giveBack lets go of memory that only pays while a lot is received.
@@ -111,10 +113,11 @@ func (c *Conn) giveBack() {
 }
 
 // readBody reads a large body's frame, of which some is still in the socket,
-// straight to where it belongs.
+// straight to where it belongs. In a flood a system call that brings several is
+// worth more than a copy less.
 func (c *Conn) readBody() (done bool, err error) {
 	h, ok := c.in.peek()
-	if !ok || h.Type != wire.FrameBody || h.Size < directSize {
+	if !ok || h.Type != wire.FrameBody || h.Size < directSize || c.in.brimful && h.Size < floodBuffer {
 		return false, nil
 	}
 	ch := c.find(h.Channel)
