@@ -378,9 +378,6 @@ func (ch *Channel) onCloseOk(m *wire.ChannelCloseOk) error {
 func (ch *Channel) remove() {
 	c := ch.conn
 	c.known[ch.id] = nil
-	if c.recent == ch {
-		c.recent = nil
-	}
 	c.forget(ch)
 }
 

@@ -76,7 +76,6 @@ type Conn struct {
 	in         frameReader
 	known      []*Channel // channels, without the lock
 	touched    []*Consumer
-	recent     *Channel  // which the last small message came on
 	putOff     int       // bytes read since handing over could have been
 	full       *Consumer // one of them has more than it may
 	tagged     []*Channel

@@ -92,7 +92,7 @@ func pattern(n int) []byte { return patternBytes[:n:n] }
 func TestBodiesOfAllSizes(t *testing.T) {
 	sizes := []int{0, 1, 100}
 	for _, around := range []int{
-		ownSize, directSize, trustSize, 2 * trustSize, 3*trustSize + 17, quietBuffer, busyBuffer,
+		ownSize, directSize, trustSize, 2 * trustSize, 3*trustSize + 17, quietBuffer, busyBuffer, floodBuffer, largeFrame,
 		readerFrameMax, readerFrameMax - wire.FrameOverhead, 2 * (readerFrameMax - wire.FrameOverhead),
 	} {
 		for d := -1; d <= 1; d++ {

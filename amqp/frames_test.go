@@ -183,6 +183,13 @@ func TestTheBufferFollowsTheTraffic(t *testing.T) {
 	require.Equal(t, io.EOF, err)
 	assert.Len(t, f.buf, busyBuffer, "as much as came at once")
 
+	for range 10 * floodBuffer / (largeFrame + wire.FrameOverhead) {
+		src.b = appendFrame(src.b, 1, 1, make([]byte, largeFrame))
+	}
+	_, err = readAllFrames(&f)
+	require.Equal(t, io.EOF, err)
+	assert.Len(t, f.buf, floodBuffer, "large ones need fewer reads")
+
 	src.b = appendFrame(nil, 1, 1, make([]byte, 10*busyBuffer))
 	_, err = readAllFrames(&f)
 	require.Equal(t, io.EOF, err)

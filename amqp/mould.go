@@ -60,15 +60,19 @@ func (m *mould) fits(b []byte) (bodyAt, end int) {
 	return bodyAt, end
 }
 
-// takeAlike takes the next message if it is out of the mould of the last one. It
-// leaves anything else, and all that is wrong, to the frame by frame way.
+// takeAlike takes the next message if it is out of the mould of its channel's last
+// one. It leaves anything else, and all that is wrong, to the frame by frame way.
 func (c *Conn) takeAlike() (ok bool, err error) {
-	ch := c.recent
-	if ch == nil {
+	b := c.in.buf[c.in.r:c.in.w]
+	if len(b) < wire.FrameHeaderSize {
 		return false, nil
 	}
+	id := int(binary.BigEndian.Uint16(b[1:]))
+	if id >= len(c.known) || c.known[id] == nil || c.known[id].content.mould == nil {
+		return false, nil
+	}
+	ch := c.known[id]
 	m := ch.content.mould
-	b := c.in.buf[c.in.r:c.in.w]
 	bodyAt, end := m.fits(b)
 	if end == 0 || ch.closing.Load() || ch.roster.Load() != m.roster || !ch.content.idle() {
 		return false, nil

@@ -167,5 +167,6 @@ func TestTheMouldIsTheChannels(t *testing.T) {
 	stream, _ = wire.AppendMethod(stream, 1, &wire.ChannelClose{ReplyCode: 406})
 	conn, _ := readerOf(&chunks{stream, []int{1 << 20}})
 	require.ErrorIs(t, conn.readFrames(), io.EOF)
-	require.Nil(t, conn.recent)
+	conn.in.src = bytes.NewReader(deliver(1, 3, []byte("body"), readerFrameMax, nil))
+	require.ErrorContains(t, conn.readFrames(), "which is not open")
 }

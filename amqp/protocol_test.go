@@ -119,10 +119,11 @@ func TestViolations(t *testing.T) {
 // A large body goes past the read buffer, and its end is checked there.
 func TestWrongEndOctetOfALargeBody(t *testing.T) {
 	err := against(t, amqp.Config{}, func(p *peer) {
-		p.tune.FrameMax = 1 << 17
+		p.tune.FrameMax = 1 << 20
 		p.consumer()
+		const size = 600_000 // more than any buffer has
 		b := wire.AppendDeliver(nil, 1, "c", 1, false, "", "")
-		b = append(append(b, header(1, 100_000)...), frame(wire.FrameBody, 1, make([]byte, 100_000)...)...)
+		b = append(append(b, header(1, size)...), frame(wire.FrameBody, 1, make([]byte, size)...)...)
 		b[len(b)-1] = 0xCD
 		p.raw(b)
 	}, inChannel(func(ctx context.Context, ch *amqp.Channel) error {

@@ -9,8 +9,8 @@ import (
 
 // takeWhole completes a delivery whose header and body are in the read buffer
 // already, as those of small messages mostly are, and whose properties are those
-// of the message before. It leaves anything else, and all that is wrong, to the
-// frame by frame way, and is worth a tenth of what consuming costs.
+// of the message before, and makes the channel's mould of it. It leaves anything
+// else, and all that is wrong, to the frame by frame way.
 func (m *content) takeWhole(d *delivery) bool {
 	in := &m.ch.conn.in
 	rest := in.buf[in.r:in.w]
@@ -39,7 +39,6 @@ func (m *content) takeWhole(d *delivery) bool {
 			m.mould = new(mould)
 		}
 		m.mould.cast(in.buf[in.from:in.w], in.r-in.from, wire.FrameOverhead+len(header), most, d)
-		m.ch.conn.recent = m.ch
 	}
 	in.r += taken
 	return true
