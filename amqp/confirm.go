@@ -33,25 +33,41 @@ func (e *PublishError) Unwrap() error { return e.Err }
 type confirms struct {
 	mu       sync.Mutex
 	win      window[unconfirmed]
-	barriers []barrier // by rising number
+	returns  map[uint64]*Return // came back; the confirm is still to come
+	barriers []barrier          // by rising number
 	cause    error     // why no more confirms will come
 	relieved *Publisher
 	traced   func(ConfirmInfo) // nil: nobody wants to know
+
+	last *route // guarded by the writer's lock
 }
 
 // unconfirmed is one message. The zero value stands for one whose outcome is
-// known.
+// known. It is small, as 100,000 of them should stay in the processor's cache.
 type unconfirmed struct {
-	open                 bool
-	waiter               *waiter
-	pub                  *Publisher
-	outbox               *Outbox
-	parcel               *parcel // of outbox
-	exchange, routingKey string
-	ret                  *Return // it came back; the confirm is still to come
+	*route // nil: the outcome is known
+	waiter *waiter
+	pub    *Publisher
+	parcel *parcel // of an outbox
 }
 
-func isOpenMessage(m unconfirmed) bool { return m.open }
+// route is where a message went. Those in a row that went the same way share it.
+type route struct{ exchange, routingKey string }
+
+// routed is the route of a message that is about to be sent. The caller holds the
+// writer's lock.
+func (ch *Channel) routed(exchange, routingKey string) *route {
+	r := ch.confirms.last
+	if r == nil || r.exchange != exchange || r.routingKey != routingKey {
+		r = ch.conn.routes.Next()
+		ch.conn.routes.Pin(len(exchange) + len(routingKey))
+		*r = route{exchange, routingKey}
+		ch.confirms.last = r
+	}
+	return r
+}
+
+func isOpenMessage(m unconfirmed) bool { return m.route != nil }
 
 // waiter is who waits for one outcome. It is reused, so that waiting allocates
 // nothing.
@@ -127,7 +143,7 @@ func (c *confirms) find(n uint64) (m unconfirmed, ok bool) {
 	} else {
 		m = w.old[n]
 	}
-	return m, m.open
+	return m, m.route != nil
 }
 
 func (c *confirms) set(n uint64, m unconfirmed) {
@@ -155,7 +171,7 @@ func (c *confirms) confirm(tag uint64, multiple, ack bool) error {
 	} else if c.resolveUpTo(tag, ack) == 0 {
 		return protocolError("the broker confirmed the messages up to %d twice", tag)
 	}
-	for w.base < w.next && !w.at(w.base).open {
+	for w.base < w.next && w.at(w.base).route == nil {
 		w.base++
 	}
 	c.relieve(nil)
@@ -183,7 +199,7 @@ func (c *confirms) resolveUpTo(tag uint64, ack bool) (count int) {
 		}
 	}
 	for n := w.base; n < w.next && (n <= tag || tag == 0); n++ {
-		if m := w.at(n); m.open {
+		if m := w.at(n); m.route != nil {
 			c.resolve(n, m, ack)
 			count++
 		}
@@ -195,16 +211,22 @@ func (c *confirms) resolveUpTo(tag uint64, ack bool) (count int) {
 func (c *confirms) resolve(n uint64, m *unconfirmed, ack bool) {
 	var err error
 	switch {
-	case m.ret != nil:
-		err = m.failed(n, ErrReturned)
+	case len(c.returns) > 0 && c.returns[n] != nil:
+		err = c.failed(n, m, ErrReturned)
 	case !ack:
-		err = m.failed(n, ErrNacked)
+		err = c.failed(n, m, ErrNacked)
 	}
 	c.settle(n, m, err)
 }
 
+func (c *confirms) failed(n uint64, m *unconfirmed, err error) *PublishError {
+	e := m.failed(n, err)
+	e.Return = c.returns[n]
+	return e
+}
+
 func (m *unconfirmed) failed(n uint64, err error) *PublishError {
-	return &PublishError{Exchange: m.exchange, RoutingKey: m.routingKey, Sequence: n, Return: m.ret, Err: err}
+	return &PublishError{Exchange: m.exchange, RoutingKey: m.routingKey, Sequence: n, Err: err}
 }
 
 // settle tells err to whoever waits for message n. entry may be where it is kept.
@@ -216,13 +238,16 @@ func (c *confirms) settle(n uint64, entry *unconfirmed, err error) {
 		*c.win.at(n) = unconfirmed{}
 		c.win.open--
 	}
+	if len(c.returns) > 0 {
+		delete(c.returns, n)
+	}
 	m.waiter.tell(err)
 	if m.pub != nil {
 		m.pub.settle(err)
 		c.relieve(m.pub)
 	}
-	if m.outbox != nil {
-		m.outbox.settle(m.parcel, err)
+	if m.parcel != nil {
+		m.parcel.outbox.settle(m.parcel, err)
 	}
 	if c.traced != nil {
 		c.traced(ConfirmInfo{m.exchange, m.routingKey, n, err})
@@ -233,10 +258,12 @@ func (c *confirms) settle(n uint64, entry *unconfirmed, err error) {
 func (c *confirms) returned(n uint64, ret *Return) (known bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	m, ok := c.find(n)
+	_, ok := c.find(n)
 	if ok {
-		m.ret = ret
-		c.set(n, m)
+		if c.returns == nil {
+			c.returns = make(map[uint64]*Return)
+		}
+		c.returns[n] = ret
 	}
 	return ok
 }
@@ -253,13 +280,13 @@ func (c *confirms) fail(cause error) (told bool) {
 	unknown := fmt.Errorf("%w: %w", ErrUnconfirmed, cause)
 	end := func(n uint64, m unconfirmed) {
 		told = told || m.waiter != nil || m.pub != nil
-		c.settle(n, &m, m.failed(n, unknown))
+		c.settle(n, &m, c.failed(n, &m, unknown))
 	}
 	for n, m := range c.win.old {
 		end(n, m)
 	}
 	for n := c.win.base; n < c.win.next; n++ {
-		if m := *c.win.at(n); m.open {
+		if m := *c.win.at(n); m.route != nil {
 			end(n, m)
 		}
 	}
@@ -276,8 +303,8 @@ func (c *confirms) abandon(p *Publisher, unknown error) (count int) {
 	defer c.mu.Unlock()
 	p.gaveUp = true
 	end := func(n uint64, m unconfirmed) {
-		if m.open && m.pub == p {
-			failure, waiter := m.failed(n, unknown), m.waiter
+		if m.route != nil && m.pub == p {
+			failure, waiter := c.failed(n, &m, unknown), m.waiter
 			m.pub, m.waiter = nil, nil
 			c.set(n, m)
 			waiter.tell(failure)

@@ -66,7 +66,7 @@ func (c *confirming) check(ok bool, format string, args ...any) {
 
 func (c *confirming) publish() {
 	p := &promised{}
-	m := unconfirmed{open: true, exchange: "x", routingKey: "k"}
+	m := unconfirmed{route: &route{"x", "k"}}
 	switch c.rnd.IntN(3) {
 	case 0:
 		m.waiter = testWaiters.get()
@@ -337,7 +337,7 @@ func TestWaitersRaceWithConfirms(t *testing.T) {
 	var c confirms
 	const messages, waiters = 2000, 4
 	for range messages {
-		c.add(&unconfirmed{open: true})
+		c.add(&unconfirmed{route: &route{}})
 	}
 	var all sync.WaitGroup
 	for i := range waiters {

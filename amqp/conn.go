@@ -71,6 +71,7 @@ type Conn struct {
 
 	stats   counters
 	waiters waiterPool
+	routes  slab.Items[route] // guarded by the writer's lock
 
 	// What follows belongs to the reader.
 	in         frameReader

@@ -38,7 +38,7 @@ func everyState(src io.Reader) (*Conn, []*Consumer) {
 	confirming.confirming = true
 	confirming.returns = new(returnStream)
 	for range 20 {
-		confirming.confirms.add(&unconfirmed{open: true, waiter: conn.waiters.get(), exchange: "x", routingKey: "k"})
+		confirming.confirms.add(&unconfirmed{route: &route{"x", "k"}, waiter: conn.waiters.get()})
 	}
 	calling := open()
 	for _, c := range callsOfAllKinds() {

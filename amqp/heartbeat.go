@@ -76,9 +76,18 @@ func (p *pulse) look(c *Conn) {
 		p.stuck++
 	default:
 		p.stuck = 0
-		c.out.Trim()
+		c.trim()
 	}
 	p.reads, p.progress = reads, progress
+}
+
+// trim lets go of memory that only pays while a lot is sent.
+func (c *Conn) trim() {
+	c.out.Trim()
+	if _, err := c.out.Begin(); err == nil {
+		c.routes.Reset()
+		c.out.Abort()
+	}
 }
 
 // beat sends a heartbeat.

@@ -43,6 +43,7 @@ type Outbox struct {
 
 // parcel is a message in an Outbox.
 type parcel struct {
+	outbox               *Outbox
 	exchange, routingKey string
 	msg                  Message
 	outcome              chan error // capacity 1
@@ -87,7 +88,7 @@ func (o *Outbox) Publish(ctx context.Context, exchange, routingKey string, msg M
 	msg.Mandatory = msg.Mandatory || o.opts.Mandatory
 	msg.Body = bytes.Clone(msg.Body)
 	msg.Properties.Headers = maps.Clone(msg.Properties.Headers)
-	p := &parcel{exchange: exchange, routingKey: routingKey, msg: msg, outcome: make(chan error, 1)}
+	p := &parcel{outbox: o, exchange: exchange, routingKey: routingKey, msg: msg, outcome: make(chan error, 1)}
 	o.put(p)
 	select {
 	case err := <-p.outcome:
@@ -251,7 +252,7 @@ func (o *Outbox) session(ctx context.Context, conn *Conn) error {
 			if err != nil {
 				return err
 			}
-			if _, err := ch.publish(ch.Context(), p.exchange, p.routingKey, &p.msg, &unconfirmed{outbox: o, parcel: p}); err != nil {
+			if _, err := ch.publish(ch.Context(), p.exchange, p.routingKey, &p.msg, &unconfirmed{parcel: p}); err != nil {
 				if errors.Is(err, ErrConnectionClosed) || errors.Is(err, ErrChannelClosed) {
 					// The scope hears of that a moment later.
 					<-ch.Context().Done()

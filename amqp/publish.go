@@ -123,11 +123,10 @@ func (ch *Channel) appendMessage(ctx context.Context, buf []byte, exchange, rout
 		return 0, err
 	}
 	if ch.confirming {
-		m.open = true
-		if m.pub == nil && m.outbox == nil {
+		m.route = ch.routed(exchange, routingKey)
+		if m.pub == nil && m.parcel == nil {
 			m.waiter = c.waiters.get()
 		}
-		m.exchange, m.routingKey = exchange, routingKey
 		n = ch.confirms.add(m)
 	}
 	c.published++
