@@ -3,7 +3,9 @@ package amqp_test
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"net"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -33,6 +35,30 @@ func TestTLSIsAtLeastTLS12(t *testing.T) {
 		}
 		require.ErrorContains(w, amqp.WithConnection(ctx, w.cfg, nil), "TLS.MaxVersion TLS 1.1 is below TLS 1.2")
 	}, amqptest.WithTLS(old))
+}
+
+// The certificate has to be that of the node that was dialled, or of whom the configuration names.
+func TestTheCertificateIsCheckedAgainstTheRightName(t *testing.T) {
+	cert, pool := certificate(t) // of localhost
+	overTCP(t, func(ctx context.Context, w *world) {
+		at := net.JoinHostPort(w.cfg.Host, strconv.Itoa(w.cfg.Port))
+		w.cfg.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, network, at) }
+		for _, c := range []struct {
+			host, name string
+			right      bool
+		}{{"localhost", "", true}, {"broker.example", "", false}, {"broker.example", "localhost", true}, {"localhost", "broker.example", false}} {
+			w.cfg.Host = c.host
+			w.cfg.TLS = &tls.Config{RootCAs: pool, ServerName: c.name, MinVersion: tls.VersionTLS12}
+			err := amqp.WithConnection(ctx, w.cfg, func(*amqp.Conn) error { return nil })
+			if c.right {
+				require.NoError(w, err, "%+v", c)
+				continue
+			}
+			var wrong x509.HostnameError
+			require.ErrorAs(w, err, &wrong, "%+v", c)
+			assert.Equal(w, "broker.example", wrong.Host)
+		}
+	}, amqptest.WithTLS(&tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}))
 }
 
 // firstOctets is a network whose nodes take a connection, read, and hang up.
