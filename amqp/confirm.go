@@ -35,7 +35,7 @@ type confirms struct {
 	win      window[unconfirmed]
 	returns  map[uint64]*Return // came back; the confirm is still to come
 	barriers []barrier          // by rising number
-	cause    error     // why no more confirms will come
+	cause    error              // why no more confirms will come
 	relieved *Publisher
 	traced   func(ConfirmInfo) // nil: nobody wants to know
 

@@ -42,7 +42,9 @@ func TestTheCertificateIsCheckedAgainstTheRightName(t *testing.T) {
 	cert, pool := certificate(t) // of localhost
 	overTCP(t, func(ctx context.Context, w *world) {
 		at := net.JoinHostPort(w.cfg.Host, strconv.Itoa(w.cfg.Port))
-		w.cfg.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, network, at) }
+		w.cfg.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, at)
+		}
 		for _, c := range []struct {
 			host, name string
 			right      bool
