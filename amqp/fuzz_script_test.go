@@ -14,6 +14,8 @@ type fuzzScript struct {
 	b    []byte // what decides
 	out  []byte
 	tags [states + 1]uint64 // the last delivery tag on each channel
+	last []byte             // the last whole delivery, and where its tag is
+	tag  int
 }
 
 // spokenMethods are the methods of both sides: a hostile broker also says what
@@ -49,6 +51,8 @@ func (s *fuzzScript) run() []byte {
 			s.out = append(s.out, s.take(int(s.octet()))...)
 		case op < 140:
 			s.out = wire.AppendHeartbeat(s.out)
+		case op >= 240:
+			s.again(op)
 		case op < 144:
 			s.out = appendFrame(s.out, s.octet(), ch, s.take(int(s.octet())))
 		default:
@@ -69,7 +73,8 @@ func (s *fuzzScript) deliver(ch uint16, op byte) {
 		s.tags[ch] += 1 + tag/200 // mostly the next
 		tag = s.tags[ch]
 	}
-	s.out = wire.AppendDeliver(s.out, ch, s.text(), tag, op%4 == 0, s.text(), s.text())
+	began, consumer := len(s.out), s.text()
+	s.out = wire.AppendDeliver(s.out, ch, consumer, tag, op%4 == 0, s.text(), s.text())
 	if op%8 == 1 {
 		return
 	}
@@ -77,6 +82,27 @@ func (s *fuzzScript) deliver(ch uint16, op byte) {
 	p := s.properties()
 	if b, err := wire.AppendContentHeader(s.out, ch, uint64(len(body)), p); err == nil {
 		s.out = wire.AppendBody(b, ch, body, 4096)
+		s.last = append(s.last[:0], s.out[began:]...)
+		s.tag = wire.FrameHeaderSize + 4 + 1 + len(consumer)
+	}
+}
+
+// again says the last whole delivery once more, and again, as another message: one
+// like it, or with an octet that differs.
+func (s *fuzzScript) again(op byte) {
+	if len(s.last) == 0 {
+		return
+	}
+	ch := binary.BigEndian.Uint16(s.last[1:])
+	for range 1 + op%4 {
+		if int(ch) < len(s.tags) {
+			s.tags[ch]++
+			binary.BigEndian.PutUint64(s.last[s.tag:], s.tags[ch])
+		}
+		s.out = append(s.out, s.last...)
+	}
+	if op%8 == 0 {
+		s.out[len(s.out)-1-int(s.octet())%len(s.last)] ^= 1 << (s.octet() % 8)
 	}
 }
 
