@@ -146,7 +146,7 @@ func (c *conn) hooked(hooks []*hook, req request) {
 	case a.kind == pass:
 		c.perform(req)
 	case a.kind == later:
-		c.afterwards(a.later, func() { c.perform(req) })
+		c.afterwards(a.later, func() { c.performLate(req) })
 	default:
 		c.carryOut(a, e)
 	}

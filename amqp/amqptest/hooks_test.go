@@ -191,6 +191,29 @@ func TestHooksLater(t *testing.T) {
 	})
 }
 
+// A message that is let go later is confirmed then, though nothing else comes that the confirm could go out with.
+func TestHooksLaterConfirm(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *Broker, c *testClient) {
+		c.declare("q", nil)
+		c.call(&wire.ConfirmSelect{})
+		b.On("basic.publish", func(*Event) Action { return Later(time.Second) })
+		start := time.Now()
+		c.publish("q", "late")
+		assert.Equal(t, &wire.BasicAck{DeliveryTag: 1}, expect[*wire.BasicAck](c))
+		assert.Equal(t, time.Second, time.Since(start))
+		for range 100 { // at the very moment at which the reader has something else to do
+			c.publish("q", "late")
+			time.Sleep(time.Second)
+			c.send(1, &wire.BasicQos{})
+			var got []string
+			for range 2 {
+				got = append(got, c.receive().method.ID().String())
+			}
+			require.ElementsMatch(t, []string{"basic.ack", "basic.qos-ok"}, got)
+		}
+	})
+}
+
 func TestHooksOnHeartbeats(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *Broker, _ *testClient) {
 		c := dialRaw(t, b)
