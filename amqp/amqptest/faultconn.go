@@ -128,10 +128,11 @@ func (c *FaultyConn) reset(op string) error {
 func (c *FaultyConn) waitForRoom() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	stalled := c.stalled
 	for c.stalled && !c.closed && !c.writeBy.passed {
 		c.changed.Wait()
 	}
-	if c.stalled && c.closed { // the connection below may not know yet
+	if stalled && c.closed { // the connection below may not know yet
 		return &net.OpError{Op: "write", Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: net.ErrClosed}
 	}
 	if c.stalled && c.writeBy.passed {

@@ -362,4 +362,26 @@ func TestFaultyConn(t *testing.T) {
 			b.Close()
 		})
 	})
+	t.Run("closed while stalled, and resumed", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := NewBroker(InMemory())
+			nc, err := b.Dial(t.Context(), "", "")
+			require.NoError(t, err)
+			f := Faulty(&lateToClose{nc}, ConnFaults{})
+			f.StallWrites()
+			var both sync.WaitGroup
+			both.Go(func() {
+				_, err := f.Write(wire.ProtocolHeader[:])
+				assert.ErrorIs(t, err, net.ErrClosed, "nothing may pass after Close")
+			})
+			synctest.Wait()
+			f.mu.Lock() // Close and ResumeWrites, before the Write has its turn
+			f.closed, f.stalled = true, false
+			f.changed.Broadcast()
+			f.mu.Unlock()
+			both.Wait()
+			require.NoError(t, f.Close())
+			b.Close()
+		})
+	})
 }
