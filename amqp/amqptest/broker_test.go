@@ -8,6 +8,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -70,17 +71,22 @@ func TestManyBrokersInParallel(t *testing.T) {
 	}
 }
 
+// TestCloseSaysGoodbye is in a bubble, whose clock gives the client all the time that it takes to answer.
 func TestCloseSaysGoodbye(t *testing.T) {
-	b := NewBroker()
-	c := dialTCP(t, b)
-	var closing sync.WaitGroup
-	closing.Go(b.Close)
-	m := expect[*wire.ConnectionClose](c)
-	assert.Equal(t, uint16(320), m.ReplyCode)
-	assert.Equal(t, "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'", m.ReplyText)
-	c.send(0, &wire.ConnectionCloseOk{})
-	require.ErrorIs(t, c.closed(), io.EOF)
-	closing.Wait()
+	synctest.Test(t, func(t *testing.T) {
+		b := NewBroker(InMemory())
+		c := dial(t, b)
+		start := time.Now()
+		var closing sync.WaitGroup
+		closing.Go(b.Close)
+		m := expect[*wire.ConnectionClose](c)
+		assert.Equal(t, uint16(320), m.ReplyCode)
+		assert.Equal(t, "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'", m.ReplyText)
+		c.send(0, &wire.ConnectionCloseOk{})
+		require.ErrorIs(t, c.closed(), io.EOF)
+		closing.Wait()
+		assert.Equal(t, start, time.Now(), "it does not wait when it has been answered")
+	})
 }
 
 func TestCloseWithStubbornClients(t *testing.T) {

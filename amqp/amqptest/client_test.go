@@ -308,7 +308,7 @@ func memoryBroker(t *testing.T, opts ...Option) *Broker {
 // until waits for something to be true inside the broker.
 func until(t *testing.T, b *Broker, what func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	require.NoError(t, b.Wait(ctx, what))
 }

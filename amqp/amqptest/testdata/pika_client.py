@@ -24,7 +24,7 @@ except UnroutableError as error:
 
 channel.basic_qos(prefetch_count=3)
 got = []
-for method, properties, body in channel.consume("work", inactivity_timeout=5):
+for method, properties, body in channel.consume("work", inactivity_timeout=60):
     assert method is not None, "no more messages after %r" % got
     n = properties.headers["n"]
     assert properties.headers["nested"] == {"list": [1, "two", None]}, properties.headers
