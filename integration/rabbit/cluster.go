@@ -28,15 +28,7 @@ func StartCluster(ctx context.Context, size int, opts Options) (*Cluster, error)
 	}
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
-	for attempt := 1; ; attempt++ {
-		c, err := startCluster(ctx, size, opts, installed)
-		if err == nil {
-			return c, nil
-		}
-		if attempt == 3 || !strings.Contains(err.Error(), "eaddrinuse") {
-			return nil, err
-		}
-	}
+	return onFreePorts(func() (*Cluster, error) { return startCluster(ctx, size, opts, installed) })
 }
 
 func startCluster(ctx context.Context, size int, opts Options, installed installation) (_ *Cluster, err error) {
@@ -44,6 +36,9 @@ func startCluster(ctx context.Context, size int, opts Options, installed install
 	defer func() {
 		if err != nil {
 			c.discard()
+			for _, n := range c.Nodes {
+				err = n.ports.blame(err)
+			}
 		}
 	}()
 	for range size {
@@ -70,7 +65,10 @@ func startCluster(ctx context.Context, size int, opts Options, installed install
 	if err := joining.Wait(); err != nil {
 		return nil, err
 	}
-	return c, c.awaitAll(ctx)
+	if err := c.awaitAll(ctx); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // newMember makes a node that is not started yet.

@@ -2,29 +2,10 @@ package rabbit
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 )
-
-// ports are the TCP ports of a node, all on the loopback interface.
-type ports struct{ amqp, tls, management, distribution, epmd int }
-
-// freePorts asks the kernel for ports. They are released before the node binds
-// them, so that another process can snatch one: Start then tries again.
-func freePorts() (ports, error) {
-	var p ports
-	for _, port := range []*int{&p.amqp, &p.tls, &p.management, &p.distribution, &p.epmd} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return ports{}, fmt.Errorf("rabbit: no free port: %w", err)
-		}
-		defer l.Close() // held until all are known, so that they differ
-		*port = l.Addr().(*net.TCPAddr).Port
-	}
-	return p, nil
-}
 
 // writeConfig fills the node's directory: HOME, data, logs and configuration.
 func (n *Node) writeConfig() error {
@@ -107,6 +88,8 @@ func (n *Node) environ() []string {
 		"RABBITMQ_NODE_IP_ADDRESS=127.0.0.1",
 		fmt.Sprintf("RABBITMQ_NODE_PORT=%d", n.ports.amqp),
 		fmt.Sprintf("RABBITMQ_DIST_PORT=%d", n.ports.distribution),
+		fmt.Sprintf("RABBITMQ_CTL_DIST_PORT_MIN=%d", firstToolPort),
+		fmt.Sprintf("RABBITMQ_CTL_DIST_PORT_MAX=%d", lastToolPort),
 		fmt.Sprintf("ERL_EPMD_PORT=%d", n.ports.epmd),
 		"ERL_EPMD_ADDRESS=127.0.0.1",
 		"RABBITMQ_MNESIA_BASE=" + in("mnesia"),

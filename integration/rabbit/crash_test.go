@@ -39,11 +39,11 @@ func TestNodeDiesWithItsProcess(t *testing.T) {
 	require.NoError(t, err, line)
 	assert.Eventually(t, func() bool {
 		return syscall.Kill(broker, 0) == syscall.ESRCH && refused(port) && refused(epmd)
-	}, 10*time.Second, 20*time.Millisecond)
+	}, patience, 20*time.Millisecond)
 	assert.Eventually(t, func() bool {
 		left, err := os.ReadDir(temp)
 		return err == nil && len(left) == 0
-	}, 10*time.Second, 20*time.Millisecond, "its files are removed")
+	}, patience, 20*time.Millisecond, "its files are removed")
 }
 
 func refused(port int) bool {

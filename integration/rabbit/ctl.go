@@ -18,10 +18,17 @@ func (n *Node) Ctl(ctx context.Context, args ...string) (string, error) {
 // Drain puts the node into maintenance mode: listeners shut, and every client
 // is sent away with a 320. It is the fastest way to make clients reconnect.
 func (n *Node) Drain(ctx context.Context) error {
-	_, err := n.tool(ctx, "rabbitmq-upgrade", "drain")
-	if err != nil && strings.Contains(err.Error(), "{:normal,") {
-		// A client that was quick to go stops the tool half-way.
-		_, err = n.tool(ctx, "rabbitmq-upgrade", "drain")
+	return n.sendAway(ctx, "rabbitmq-upgrade", "drain")
+}
+
+// sendAway runs a tool that closes connections. One that goes by itself meanwhile
+// stops it half-way, so it is run again.
+func (n *Node) sendAway(ctx context.Context, tool string, args ...string) (err error) {
+	for range 5 {
+		_, err = n.tool(ctx, tool, args...)
+		if err == nil || !strings.Contains(err.Error(), "{:normal,") && !strings.Contains(err.Error(), "{:noproc,") {
+			return err
+		}
 	}
 	return err
 }
@@ -41,8 +48,13 @@ func (n *Node) SetMemoryWatermark(ctx context.Context, fraction float64) error {
 
 // CloseAllConnections makes the broker close every connection with a 320.
 func (n *Node) CloseAllConnections(ctx context.Context, reason string) error {
-	_, err := n.Ctl(ctx, "close_all_connections", reason)
-	return err
+	return n.sendAway(ctx, "rabbitmqctl", "--quiet", "close_all_connections", reason)
+}
+
+// CloseConnectionOf makes the broker close the connection that list_connections
+// shows with this pid, with a 320. One that has ended already is no error.
+func (n *Node) CloseConnectionOf(ctx context.Context, pid, reason string) error {
+	return n.sendAway(ctx, "rabbitmqctl", "--quiet", "close_connection", pid, reason)
 }
 
 func (n *Node) tool(ctx context.Context, name string, args ...string) (string, error) {

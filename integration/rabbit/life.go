@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 )
 
 // Private tells whether the node is a process of ours, rather than the broker
@@ -77,13 +76,13 @@ func (n *Node) signal(send func(*os.Process) error) error {
 	return send(n.broker.cmd.Process)
 }
 
-// shutDown ends the broker, politely until ctx ends or half a minute has gone.
+// shutDown ends the broker, politely until ctx ends or stopLimit has gone.
 // The caller holds mu.
 func (n *Node) shutDown(ctx context.Context) error {
 	if !n.broker.alive() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, stopLimit)
 	defer cancel()
 	err := errors.Join(resume(n.broker.cmd.Process), terminate(n.broker.cmd.Process))
 	if err == nil {

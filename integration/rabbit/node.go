@@ -16,8 +16,12 @@ import (
 	"time"
 )
 
-// startLimit bounds a start whose ctx has no nearer deadline.
-const startLimit = 5 * time.Minute
+// startLimit bounds a start whose ctx has no nearer deadline, and stopLimit an end
+// in good order. Both take seconds, on a machine that has nothing else to do.
+const (
+	startLimit = 5 * time.Minute
+	stopLimit  = 2 * time.Minute
+)
 
 // Options say what a node is to have. The zero value is a plain broker.
 type Options struct {
@@ -82,16 +86,7 @@ func Start(ctx context.Context, opts Options) (*Node, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
-	for attempt := 1; ; attempt++ {
-		n, err := startOnce(ctx, opts, installed)
-		if err == nil {
-			return n, nil
-		}
-		// Another process may have taken a port between its choice and its use.
-		if attempt == 3 || !strings.Contains(err.Error(), "eaddrinuse") {
-			return nil, err
-		}
-	}
+	return onFreePorts(func() (*Node, error) { return startOnce(ctx, opts, installed) })
 }
 
 func startOnce(ctx context.Context, opts Options, installed installation) (_ *Node, err error) {
@@ -100,14 +95,16 @@ func startOnce(ctx context.Context, opts Options, installed installation) (_ *No
 		return nil, fmt.Errorf("rabbit: %w", err)
 	}
 	n.name = "n" + strings.TrimPrefix(filepath.Base(n.dir), "rabbit-") + "@localhost"
+	if n.ports, err = freePorts(); err != nil {
+		n.remove()
+		return nil, err
+	}
 	defer func() {
 		if err != nil {
 			n.remove()
+			err = n.ports.blame(err)
 		}
 	}()
-	if n.ports, err = freePorts(); err != nil {
-		return nil, err
-	}
 	if opts.Management {
 		n.manager = &url.URL{Scheme: "http", Host: loopback(n.ports.management), User: url.UserPassword("guest", "guest")}
 	}
@@ -124,8 +121,11 @@ func startOnce(ctx context.Context, opts Options, installed installation) (_ *No
 		if err = n.NewUser(ctx, "tlsuser", ""); err == nil {
 			err = n.Permit(ctx, "tlsuser", "/", Everything)
 		}
+		if err != nil {
+			return nil, err
+		}
 	}
-	return n, err
+	return n, nil
 }
 
 // launch starts epmd, if it is not running, and the broker, and waits until

@@ -40,6 +40,9 @@ func needPrivate(t *testing.T) {
 	}
 }
 
+// patience is how long a test waits for what should come soon.
+const patience = time.Minute
+
 // greet sends the protocol header and returns the first byte of the answer, or
 // the error that came instead within patience.
 func greet(t *testing.T, port int, patience time.Duration) (byte, error) {
@@ -66,7 +69,7 @@ func TestNode(t *testing.T) {
 	ctx := t.Context()
 
 	t.Run("speaks AMQP", func(t *testing.T) {
-		first, err := greet(t, node.AMQPPort(), 5*time.Second)
+		first, err := greet(t, node.AMQPPort(), patience)
 		require.NoError(t, err)
 		assert.Equal(t, byte(1), first, "a method frame")
 		assert.Equal(t, "amqp://guest:guest@127.0.0.1:"+strconv.Itoa(node.AMQPPort())+"/a%2Fb", node.URI("a/b"))
@@ -106,7 +109,7 @@ func TestNode(t *testing.T) {
 		addr := "localhost:" + strconv.Itoa(node.TLSPort())
 		conn, err := tls.Dial("tcp4", addr, node.Certificates.ClientConfig())
 		require.NoError(t, err)
-		first, err := hello(t, conn, 5*time.Second)
+		first, err := hello(t, conn, patience)
 		require.NoError(t, err)
 		assert.Equal(t, byte(1), first)
 		require.NoError(t, conn.Close())
@@ -143,7 +146,7 @@ func TestKillRestartPause(t *testing.T) {
 	_, err = greet(t, node.AMQPPort(), 200*time.Millisecond)
 	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 	require.NoError(t, node.Continue())
-	_, err = greet(t, node.AMQPPort(), 5*time.Second)
+	_, err = greet(t, node.AMQPPort(), patience)
 	require.NoError(t, err)
 
 	_, err = node.Connections(ctx)

@@ -73,7 +73,10 @@ while read -r word pid; do
 	esac
 done
 kill -9 $broker $epmd
-rm -rf "$1"`
+for try in 1 2 3 4 5; do # the broker may write a last file as it dies
+	rm -rf "$1" && break
+	sleep 1
+done`
 
 // watchdog stands guard over a node's processes.
 type watchdog struct {
