@@ -173,7 +173,7 @@ func (a *account) add(b account) {
 		a.cuts[role] += n
 	}
 	if len(a.recoveries) == 0 || b.worst() > a.worst() {
-		a.recoveries = []recovery{{"the worst", b.worst(), b.worst()}}
+		a.recoveries = []recovery{{after: "the worst", confirmed: b.worst(), handled: b.worst()}}
 	}
 }
 
@@ -193,13 +193,15 @@ func (a account) String() string {
 			order = append(order, r.after)
 		}
 		w := worst[r.after]
-		worst[r.after] = recovery{r.after, max(w.confirmed, r.confirmed), max(w.handled, r.handled)}
+		worst[r.after] = recovery{r.after, max(w.confirmed, r.confirmed), max(w.handled, r.handled), max(w.bystander, r.bystander)}
 	}
 	for i, after := range order {
 		if i > 0 {
 			text.WriteString("; ")
 		}
-		fmt.Fprintf(&text, "%s (%d times) %v and %v at worst", after, times[after], worst[after].confirmed.Round(time.Millisecond), worst[after].handled.Round(time.Millisecond))
+		w := worst[after]
+		fmt.Fprintf(&text, "%s (%d times) %v and %v at worst, and a bystander %v", after, times[after],
+			w.confirmed.Round(time.Millisecond), w.handled.Round(time.Millisecond), w.bystander.Round(time.Millisecond))
 	}
 	return text.String()
 }

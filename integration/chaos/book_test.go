@@ -67,10 +67,10 @@ type watch struct {
 }
 
 // recovery is how long it took, after a broker was back, until a message was
-// confirmed and one was handled.
+// confirmed and one was handled, and until a bystander had got one through.
 type recovery struct {
-	after              string
-	confirmed, handled time.Duration
+	after                         string
+	confirmed, handled, bystander time.Duration
 }
 
 // begin numbers a message that is about to be published.
@@ -216,19 +216,28 @@ func (b *book) back(began time.Time) {
 // been confirmed, and one has been handled: such a message, or an older one by a
 // consumer that connected since the trouble began. It notes how long that took.
 func (b *book) recovered(ctx context.Context, after string) error {
-	alive := func() bool {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		return !b.watch.confirmed.IsZero() && !b.watch.handled.IsZero()
-	}
-	if err := until(ctx, "messages after "+after, alive); err != nil {
+	if err := until(ctx, "messages after "+after, b.flowing); err != nil {
 		return err
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	w := b.watch
-	b.recoveries = append(b.recoveries, recovery{after, w.confirmed.Sub(w.back), w.handled.Sub(w.back)})
+	b.recoveries = append(b.recoveries, recovery{after: after, confirmed: w.confirmed.Sub(w.back), handled: w.handled.Sub(w.back)})
 	return nil
+}
+
+// flowing tells whether that is so.
+func (b *book) flowing() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return !b.watch.confirmed.IsZero() && !b.watch.handled.IsZero()
+}
+
+// compare notes how long a bystander took at the last recovery.
+func (b *book) compare(bystander time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.recoveries[len(b.recoveries)-1].bystander = bystander
 }
 
 func (b *book) refusedSoFar() int {

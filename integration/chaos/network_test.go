@@ -110,11 +110,12 @@ var faults = []struct {
 	}},
 	{"silence", func(s *storm, g *gateway, d proxy.Direction) error {
 		// Only heartbeats tell that frames are gone. The gateway's other
-		// connection may not go on without them either.
+		// connection may not go on without them either, nor one that is made
+		// meanwhile: what has lost frames is reset when no more are lost.
 		before := s.book.cutsSoFar()
 		g.BlackHole(d, true)
-		defer g.BlackHole(d, false)
 		defer g.ResetAll()
+		defer g.BlackHole(d, false)
 		return until(s.ctx, "a missing heartbeat", func() bool { return s.book.cutsSoFar() > before })
 	}},
 }

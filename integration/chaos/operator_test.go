@@ -23,8 +23,7 @@ var interventions = []struct {
 		require.NoError(t, err)
 		pids := strings.Fields(list)
 		require.NotEmpty(t, pids)
-		_, err = node.Ctl(r.ctx, "close_connection", pids[rnd.IntN(len(pids))], "closed by an operator")
-		require.NoError(t, err)
+		require.NoError(t, node.CloseConnectionOf(r.ctx, pids[rnd.IntN(len(pids))], "closed by an operator"))
 	}},
 	{"rabbitmqctl set_vm_memory_high_watermark", func(t *testing.T, r *run, node *rabbit.Node, _ *rand.Rand) {
 		require.NoError(t, node.SetMemoryWatermark(r.ctx, 0.0001))
@@ -79,6 +78,7 @@ func testOperator(t *testing.T, node *rabbit.Node) {
 // queue, and consumed once there is one again.
 func testQueueDeleted(t *testing.T, node *rabbit.Node) {
 	cfg := config(t, node)
+	cfg.Heartbeat = time.Minute // no heartbeat that is late is to be taken for the deletion's doing
 	r := start(t, plan{
 		queue: amqp.Queue{Name: "deleted", Durable: true}, publisher: cfg,
 		consumers: []amqp.Config{cfg, cfg}, admin: cfg, mandatory: true,
@@ -86,7 +86,7 @@ func testQueueDeleted(t *testing.T, node *rabbit.Node) {
 	deletions := rounds(3, 20)
 	for range deletions {
 		r.share(deletions + 1)
-		require.NoError(t, amqp.WithChannel(r.ctx, client(cfg, "operator"), func(ch *amqp.Channel) error {
+		require.NoError(t, amqp.WithChannel(r.ctx, patiently(cfg, "operator"), func(ch *amqp.Channel) error {
 			_, err := ch.QueueDelete(r.ctx, amqp.QueueDelete{Name: "deleted"})
 			return err
 		}))
