@@ -18,8 +18,9 @@ import (
 	"github.com/leveret-mq/leveret/integration/rabbit"
 )
 
-// patience is how long a test waits for what should come soon.
-const patience = 20 * time.Second
+// patience is how long a test waits for what should come soon: on a machine that
+// has a lot to do besides, that may take a while.
+const patience = time.Minute
 
 // broker is what a test of behaviour runs against: a virtual host of its own.
 type broker struct {
@@ -86,12 +87,13 @@ func newVhost(t *testing.T, node *rabbit.Node) string {
 }
 
 // config is a client's configuration for the broker. What the client would log
-// goes nowhere.
+// goes nowhere, and a broker that is slow to close is waited for.
 func (b broker) config(t *testing.T) amqp.Config {
 	t.Helper()
 	cfg, err := amqp.ParseURI(b.uri)
 	require.NoError(t, err)
 	cfg.ConnectionName = t.Name()
+	cfg.CloseTimeout = patience
 	cfg.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
 	return cfg
 }
@@ -153,8 +155,8 @@ func newQueue(t *testing.T, ctx context.Context, ch *amqp.Channel, arguments amq
 	return q.Name
 }
 
-// send publishes texts to a queue. A Get afterwards finds them; a count of the
-// ready messages may overtake them, see requireCount.
+// send publishes texts to a queue. A Get on the same channel finds them; another
+// channel and a count of the ready messages may overtake them, see requireCount.
 func send(t *testing.T, ctx context.Context, ch *amqp.Channel, queue string, texts ...string) {
 	t.Helper()
 	for _, text := range texts {

@@ -346,13 +346,19 @@ func TestConnectionCancelNilEndsEarly(t *testing.T) {
 	})
 }
 
-// unusedPort is a port where nothing listens.
+// unusedPort is a port where nothing listens, nor can while the test runs: it is
+// a client's, whose connection is open.
 func unusedPort(t *testing.T) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	client, err := net.Dial("tcp", l.Addr().String())
+	require.NoError(t, err)
+	server, err := l.Accept()
+	require.NoError(t, err)
+	t.Cleanup(func() { _, _ = client.Close(), server.Close() })
+	return client.LocalAddr().(*net.TCPAddr).Port
 }
 
 func portOf(t *testing.T, cfg amqp.Config) string {

@@ -7,7 +7,6 @@ import (
 	"os"
 	"sync"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
@@ -53,9 +52,7 @@ func (s *sharedNode) get(t *testing.T) *rabbit.Node {
 		t.Skip("SKIPPED: this needs a node of its own, and AMQP_URL names the broker to test with")
 	}
 	s.once.Do(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		s.node, s.err = rabbit.Open(ctx, s.opts)
+		s.node, s.err = rabbit.Open(context.Background(), s.opts)
 	})
 	if s.err != nil {
 		t.Fatal(s.err)
@@ -67,7 +64,5 @@ func (s *sharedNode) stop() error {
 	if s.node == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	return s.node.Stop(ctx)
+	return s.node.Stop(context.Background())
 }

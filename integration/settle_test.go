@@ -32,6 +32,7 @@ func onAQueue(t *testing.T, messages int, test func(t *testing.T, ctx context.Co
 			require.NoError(t, channelOn(ctx, conn, func(ctx context.Context, ch *amqp.Channel) {
 				q := newQueue(t, ctx, ch, nil)
 				send(t, ctx, ch, q, texts(messages)...)
+				requireCount(t, ctx, conn, q, messages) // another channel may be faster
 				test(t, ctx, conn, ch, q)
 			}))
 		})

@@ -22,6 +22,7 @@ func overTLS(t *testing.T, test func(t *testing.T, node *rabbit.Node, cfg amqp.C
 	require.NoError(t, err)
 	cfg.Host = "127.0.0.1" // localhost may be ::1, where it does not listen
 	cfg.TLS = node.Certificates.Config()
+	cfg.CloseTimeout = patience
 	test(t, node, cfg)
 }
 
