@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/leveret-mq/leveret/amqp"
 	"github.com/leveret-mq/leveret/amqp/amqptest"
@@ -67,9 +66,12 @@ func Example_outcomes() {
 		broker.NackNext(1)
 		fmt.Println(publish(ctx, ch, "jobs"))
 
-		broker.On("basic.ack", func(*amqptest.Event) amqptest.Action { return amqptest.Drop() })
-		ctx, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
+		broker.On("basic.ack", func(*amqptest.Event) amqptest.Action {
+			cancel() // the time is up before the confirm comes
+			return amqptest.Drop()
+		})
 		fmt.Println(publish(ctx, ch, "jobs"))
 		fmt.Println(publish(ctx, ch, "jobs"))
 		return nil

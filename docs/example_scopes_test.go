@@ -104,9 +104,11 @@ func Example_shield() {
 // A service: everything that it runs is in one scope.
 func Example_service() {
 	onBroker(func(ctx context.Context, cfg amqp.Config, broker *amqptest.Broker) error {
-		consume := func(conn *amqp.Conn) error { <-conn.Context().Done(); return nil }
+		connected := make(chan struct{})
+		consume := func(conn *amqp.Conn) error { close(connected); <-conn.Context().Done(); return nil }
 		outbox := amqp.NewOutbox(amqp.OutboxOptions{Mandatory: true})
 		serveHTTP := func(ctx context.Context, outbox *amqp.Outbox) error {
+			<-connected
 			err := outbox.Publish(ctx, "", "nobody's", amqp.Message{})
 			fmt.Println("the handler gets:", errors.Is(err, amqp.ErrReturned))
 			return errors.New("somebody pressed Ctrl-C")

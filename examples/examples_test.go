@@ -79,8 +79,7 @@ func TestWithServedBroker(t *testing.T) {
 func TestWithRabbitMQ(t *testing.T) {
 	needInterrupt(t)
 	rabbit.Need(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
-	defer cancel()
+	ctx := t.Context()
 	node, err := rabbit.Open(ctx, rabbit.Options{})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, node.Stop(context.WithoutCancel(ctx))) }()

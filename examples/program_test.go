@@ -14,7 +14,7 @@ import (
 )
 
 // patience is how long a program may take. Those that end by themselves take a second or two.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // program is an example that runs.
 type program struct {

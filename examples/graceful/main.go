@@ -1,6 +1,7 @@
-// Graceful shuts down without losing or repeating work: at Ctrl-C, or after -after,
-// no further message is taken, those being handled are finished and acknowledged,
-// and those that nobody has begun go back to the queue.
+// Graceful shuts down without losing or repeating work: at Ctrl-C, or some time
+// after the first job has begun, no further message is taken, those being handled
+// are finished and acknowledged, and those that nobody has begun go back to the
+// queue.
 package main
 
 import (
@@ -8,13 +9,14 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/leveret-mq/leveret/amqp"
 	"github.com/leveret-mq/leveret/examples/internal/demo"
 )
 
-var after = flag.Duration("after", time.Second, "shut down by itself after this long")
+var after = flag.Duration("after", time.Second, "shut down by itself so long after the first job has begun")
 
 func main() {
 	flag.Parse()
@@ -29,9 +31,10 @@ const (
 // graceful lives on a context that the signal does not reach: ending signal only
 // stops the consumer.
 func graceful(signal context.Context, cfg amqp.Config) error {
-	signal, cancel := context.WithTimeout(signal, *after)
-	defer cancel()
 	ctx := context.WithoutCancel(signal)
+	signal, interrupt := context.WithCancel(signal)
+	defer interrupt()
+	begun := sync.OnceFunc(func() { time.AfterFunc(*after, interrupt) })
 
 	return amqp.WithChannel(ctx, cfg, func(ch *amqp.Channel) error {
 		queue, err := ch.QueueDeclare(ctx, amqp.Queue{Exclusive: true})
@@ -41,7 +44,7 @@ func graceful(signal context.Context, cfg amqp.Config) error {
 		if err := publish(ctx, ch, queue.Name); err != nil {
 			return err
 		}
-		if err := consume(ctx, signal, ch, queue.Name); err != nil {
+		if err := consume(ctx, signal, ch, queue.Name, begun); err != nil {
 			return err
 		}
 		// The consumer's scope is over: what it had and did not begin is back.
@@ -62,7 +65,7 @@ func publish(ctx context.Context, ch *amqp.Channel, queue string) error {
 	})
 }
 
-func consume(ctx, signal context.Context, ch *amqp.Channel, queue string) error {
+func consume(ctx, signal context.Context, ch *amqp.Channel, queue string, begun func()) error {
 	return ch.WithConsumer(ctx, amqp.Consume{Queue: queue, Prefetch: 10}, func(c *amqp.Consumer) error {
 		processed := make(chan struct{})
 		defer close(processed)
@@ -81,11 +84,14 @@ func consume(ctx, signal context.Context, ch *amqp.Channel, queue string) error 
 				return errors.New("the handlers took too long") // ends their ctx
 			}
 		})
-		return c.Process(3, handle)
+		return c.Process(3, func(ctx context.Context, body []byte, _ *amqp.Envelope) error {
+			begun()
+			return handle(ctx, body)
+		})
 	})
 }
 
-func handle(ctx context.Context, body []byte, _ *amqp.Envelope) error {
+func handle(ctx context.Context, body []byte) error {
 	fmt.Printf("began %s\n", body)
 	select {
 	case <-time.After(300 * time.Millisecond):

@@ -68,20 +68,24 @@ func (r *run) totals() (published, confirmed, failed, received int64) {
 	return published, confirmed, failed, received
 }
 
-// watch prints a line a second until stop is closed.
+// watch prints a line a second until stop is closed, and one for the rest if that
+// is long, or all there is.
 func (r *run) watch(ctx context.Context, began time.Time, stop <-chan struct{}) {
 	second := time.NewTicker(time.Second)
 	defer second.Stop()
 	last, p0, c0, r0 := began, int64(0), int64(0), int64(0)
-	for {
+	for over := false; !over; {
 		select {
 		case <-second.C:
 		case <-stop:
-			return
+			over = true
 		case <-ctx.Done():
 			return
 		}
 		now := time.Now()
+		if over && len(r.samples) > 0 && now.Sub(last) < time.Second/2 {
+			return
+		}
 		p, c, _, rec := r.totals()
 		per := func(n, before int64) float64 { return float64(n-before) / now.Sub(last).Seconds() }
 		s := sample{
