@@ -25,19 +25,9 @@ type blockedState struct {
 // Messages wait from here on, and nothing else does: acknowledgements and
 // heartbeats have to go on. The reader calls it.
 func (c *Conn) setBlocked(s blockedState) {
-	buf, err := c.out.Begin()
-	if err != nil {
-		return
+	if s.blocked {
+		c.gateMessages(true)
 	}
-	was := c.blocked
-	switch {
-	case s.blocked && was == nil:
-		c.blocked = &blockage{over: make(chan struct{})}
-	case !s.blocked && was != nil:
-		close(was.over)
-		c.blocked = nil
-	}
-	c.out.Commit(buf)
 	c.cfg.Trace.blocked(c, s)
 	if s.blocked {
 		c.cfg.Logger.Warn("amqp: the broker takes no messages until an alarm of its is over: who publishes waits", "reason", s.reason)
@@ -45,11 +35,31 @@ func (c *Conn) setBlocked(s blockedState) {
 		c.cfg.Logger.Info("amqp: the broker takes messages again")
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.blockedState = s
 	for _, w := range c.watchers {
 		w.push(s)
 	}
+	c.mu.Unlock()
+	if !s.blocked { // last: whose Publish goes on finds the alarm over
+		c.gateMessages(false)
+	}
+}
+
+// gateMessages has messages wait, or go on.
+func (c *Conn) gateMessages(blocked bool) {
+	buf, err := c.out.Begin()
+	if err != nil {
+		return
+	}
+	was := c.blocked
+	switch {
+	case blocked && was == nil:
+		c.blocked = &blockage{over: make(chan struct{})}
+	case !blocked && was != nil:
+		close(was.over)
+		c.blocked = nil
+	}
+	c.out.Commit(buf)
 }
 
 // push adds a change, unless the range is so far behind that it would miss

@@ -240,8 +240,8 @@ func (l *line) answer(reply wire.Method, content *delivery) error {
 	p := l.calls[i]
 	l.calls = slices.Delete(l.calls, i, i+1)
 	p.reply, p.content = reply, content
+	l.over(p) // before the caller runs, who may look at Stats
 	close(p.done)
-	l.over(p)
 	abandoned := p.abandoned
 	l.mu.Unlock()
 	if p.late != nil && abandoned {
@@ -268,8 +268,8 @@ func (l *line) fail(cause error, at wire.MethodID) (first bool) {
 			l.told = true
 		}
 		p.err = cause
-		close(p.done)
 		l.over(p)
+		close(p.done)
 	}
 	l.calls = nil
 	return true

@@ -270,15 +270,16 @@ func (ch *Channel) tell(cause error, at wire.MethodID) (told bool) {
 }
 
 // aliveContext ends, with its cause, when nothing can be settled on the channel
-// any more. It is made for the first who asks.
+// any more. It is made for the first who asks. Who has heard of the channel's end
+// finds it ended.
 func (ch *Channel) aliveContext() context.Context {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	if ch.alive == nil {
 		ch.alive, ch.revoke = context.WithCancelCause(context.WithoutCancel(ch.Context()))
-		if ch.cause != nil {
-			ch.revoke(ch.cause)
-		}
+	}
+	if ch.cause != nil {
+		ch.revoke(ch.cause)
 	}
 	return ch.alive
 }

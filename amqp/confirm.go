@@ -229,7 +229,8 @@ func (m *unconfirmed) failed(n uint64, err error) *PublishError {
 	return &PublishError{Exchange: m.exchange, RoutingKey: m.routingKey, Sequence: n, Err: err}
 }
 
-// settle tells err to whoever waits for message n. entry may be where it is kept.
+// settle tells err to whoever waits for message n, last of all: by then the publisher's
+// scope and the trace have it. entry may be where it is kept.
 func (c *confirms) settle(n uint64, entry *unconfirmed, err error) {
 	m := *entry
 	if n < c.win.base {
@@ -241,7 +242,9 @@ func (c *confirms) settle(n uint64, entry *unconfirmed, err error) {
 	if len(c.returns) > 0 {
 		delete(c.returns, n)
 	}
-	m.waiter.tell(err)
+	if c.traced != nil {
+		c.traced(ConfirmInfo{m.exchange, m.routingKey, n, err})
+	}
 	if m.pub != nil {
 		m.pub.settle(err)
 		c.relieve(m.pub)
@@ -249,9 +252,7 @@ func (c *confirms) settle(n uint64, entry *unconfirmed, err error) {
 	if m.parcel != nil {
 		m.parcel.outbox.settle(m.parcel, err)
 	}
-	if c.traced != nil {
-		c.traced(ConfirmInfo{m.exchange, m.routingKey, n, err})
-	}
+	m.waiter.tell(err)
 }
 
 // returned notes that message n came back; its confirm follows.
@@ -307,9 +308,9 @@ func (c *confirms) abandon(p *Publisher, unknown error) (count int) {
 			failure, waiter := c.failed(n, &m, unknown), m.waiter
 			m.pub, m.waiter = nil, nil
 			c.set(n, m)
-			waiter.tell(failure)
 			p.settle(failure)
 			c.relieve(p)
+			waiter.tell(failure)
 			count++
 		}
 	}

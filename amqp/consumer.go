@@ -142,6 +142,7 @@ func (c *Consumer) stopIfCancelled() {
 // ErrConsumerCancelled when the broker ended it, the cause of the channel's or connection's end, or
 // that of the scope's.
 func (c *Consumer) Err() error {
+	c.stopIfCancelled()
 	err := c.stream.Err()
 	if err != nil && c.endedByBroker() != nil {
 		c.told.Store(true)

@@ -101,6 +101,7 @@ func (c *Consumer) handOver() (full bool, err error) {
 		}
 		behind = c.buffered.Add(bytes) - bytes
 	}
+	c.ch.conn.stats.delivered.Add(uint64(len(c.batch))) // before anybody gets to see them
 	if t := c.ch.conn.cfg.Trace; t != nil && t.Delivered != nil {
 		for _, d := range c.batch {
 			t.delivered(c.ch, d)
@@ -115,7 +116,6 @@ func (c *Consumer) handOver() (full bool, err error) {
 			}
 		}
 	}
-	c.ch.conn.stats.delivered.Add(uint64(len(c.batch)))
 	clear(c.batch)
 	if c.batch = c.batch[:0]; cap(c.batch) > sparse {
 		c.batch = nil

@@ -82,8 +82,12 @@ func (o *Outbox) Publish(ctx context.Context, exchange, routingKey string, msg M
 	}
 	select {
 	case o.slots <- struct{}{}:
-	case <-ctx.Done():
-		return fail(fmt.Errorf("not sent: the outbox is full: %w", context.Cause(ctx)))
+	default:
+		select {
+		case o.slots <- struct{}{}:
+		case <-ctx.Done():
+			return fail(fmt.Errorf("not sent: the outbox is full: %w", context.Cause(ctx)))
+		}
 	}
 	msg.Mandatory = msg.Mandatory || o.opts.Mandatory
 	msg.Body = bytes.Clone(msg.Body)
@@ -181,8 +185,8 @@ func (o *Outbox) settle(p *parcel, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !p.out {
+		o.remove(p) // before the caller runs, who may look at Len
 		p.outcome <- err
-		o.remove(p)
 	}
 }
 
@@ -225,8 +229,8 @@ func (o *Outbox) canGoOn(ctx context.Context, err error) bool {
 	if o.first != nil && o.first.next == o.unsent && o.first != o.unsent && !o.forsaken {
 		culprit := o.first
 		if said.method() == wire.BasicPublishID || culprit.suspected {
-			culprit.outcome <- said
 			o.remove(culprit)
+			culprit.outcome <- said
 			return true
 		}
 		culprit.suspected = true // the exception may have been about something else

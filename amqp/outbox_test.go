@@ -196,6 +196,33 @@ func TestOutboxTellsWhatItsContextCutShort(t *testing.T) {
 	})
 }
 
+// justEnding is a context that has ended since somebody looked.
+type justEnding struct {
+	context.Context
+	looked bool
+}
+
+func (c *justEnding) Err() error {
+	if !c.looked {
+		c.looked = true
+		return nil
+	}
+	return c.Context.Err()
+}
+
+// An outbox with room is not called full, whenever the context ends.
+func TestOutboxThatHasRoomIsNotFull(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	o := amqp.NewOutbox(amqp.OutboxOptions{})
+	for range 100 {
+		err := o.Publish(&justEnding{Context: ctx}, "", "q", amqp.Message{})
+		require.ErrorIs(t, err, context.Canceled)
+		require.ErrorContains(t, err, "not sent")
+		require.NotContains(t, err.Error(), "full")
+	}
+}
+
 func TestOutboxTellsRefusedFromReturned(t *testing.T) {
 	postOffice(t, amqp.OutboxOptions{Mandatory: true}, func(p *posting) {
 		p.queue("q", 0)

@@ -161,6 +161,26 @@ func TestRangeThatWaitsEndsWithItsScope(t *testing.T) {
 	})
 }
 
+// Whoever has ended a scope, or knows that it has ended, hears why from Err: the news need not have come around.
+func TestErrKnowsOfTheEndOfTheScopeAtOnce(t *testing.T) {
+	bubble(t, func(w *world) {
+		w.queue("q", 0)
+		failure := errors.New("a task failed")
+		assert.Equal(w, failure, w.consume(amqp.Consume{}, func(_ *amqp.Channel, c *amqp.Consumer) error {
+			assert.NoError(w, c.Err())
+			c.Cancel(failure)
+			assert.Equal(w, failure, c.Err())
+			return nil
+		}))
+		require.NoError(w, w.consume(amqp.Consume{}, func(_ *amqp.Channel, c *amqp.Consumer) error {
+			c.Stop()
+			c.Cancel(nil)
+			assert.NoError(w, c.Err(), "it was stopped before")
+			return nil
+		}))
+	})
+}
+
 func TestSeveralRangesShareTheMessages(t *testing.T) {
 	bubble(t, func(w *world) {
 		const n, loops = 1000, 8

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"reflect"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -196,6 +197,26 @@ func TestTraceTellsEachOutcomeOnce(t *testing.T) {
 	})
 }
 
+// Whoever counts outcomes by the trace has counted a message when its publisher is told of it.
+func TestTraceTellsAnOutcomeBeforeItsPublisherHearsOfIt(t *testing.T) {
+	bubble(t, func(w *world) {
+		w.queue("jobs", 0)
+		var told atomic.Int64
+		w.cfg.Trace = &amqp.Trace{Confirmed: func(*amqp.Channel, amqp.ConfirmInfo) {
+			time.Sleep(time.Second) // of the bubble: whoever is told before this is over goes on meanwhile
+			told.Add(1)
+		}}
+		require.NoError(t, w.channel(func(ch *amqp.Channel) error {
+			require.NoError(t, ch.Confirm(ch.Context()))
+			for n := range int64(3) {
+				require.NoError(t, ch.Publish(ch.Context(), "", "jobs", amqp.Message{}))
+				require.Equal(t, n+1, told.Load())
+			}
+			return nil
+		}))
+	})
+}
+
 func TestTraceTellsFailuresToConnectAndRetries(t *testing.T) {
 	bubble(t, func(w *world) {
 		var j journal
@@ -244,6 +265,30 @@ func TestTraceTellsAlarms(t *testing.T) {
 			return nil
 		}))
 		assert.Equal(t, []string{`blocked: true "low on memory"`, `blocked: false ""`}, j.read())
+	})
+}
+
+// Whose Publish goes on after an alarm finds it over, wherever it looks.
+func TestWhosePublishGoesOnFindsTheAlarmOver(t *testing.T) {
+	bubble(t, func(w *world) {
+		var over atomic.Bool
+		w.cfg.Trace = &amqp.Trace{Blocked: func(_ *amqp.Conn, blocked bool, _ string) {
+			time.Sleep(time.Second) // of the bubble, as above
+			over.Store(!blocked)
+		}}
+		require.NoError(t, w.connect(func(conn *amqp.Conn) error {
+			return conn.WithChannel(conn.Context(), func(ch *amqp.Channel) error {
+				w.broker.Block("low on memory")
+				require.NoError(t, ch.Publish(ch.Context(), "amq.fanout", "", amqp.Message{}))
+				time.Sleep(time.Minute)
+				require.True(t, conn.Stats().Blocked)
+				time.AfterFunc(time.Minute, w.broker.Unblock)
+				require.NoError(t, ch.Publish(ch.Context(), "amq.fanout", "", amqp.Message{}))
+				assert.True(t, over.Load())
+				assert.False(t, conn.Stats().Blocked)
+				return nil
+			})
+		}))
 	})
 }
 
