@@ -93,16 +93,28 @@ func (c *Conn) Blocked() iter.Seq2[bool, string] {
 	}
 	c.watchers = append(c.watchers, w)
 	c.mu.Unlock()
-	stop := context.AfterFunc(c.Context(), func() { w.changes.Stop(context.Cause(c.Context())) })
+	if c.Context().Err() != nil {
+		c.stopWatchers()
+	}
 	return func(yield func(bool, string) bool) {
 		for s := range w.changes.All() {
 			if !yield(s.blocked, s.reason) {
 				return
 			}
 		}
-		stop()
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.watchers = slices.DeleteFunc(c.watchers, func(other *watcher) bool { return other == w })
+	}
+}
+
+// stopWatchers ends the ranges over Blocked, when the connection's scope has.
+func (c *Conn) stopWatchers() {
+	c.mu.Lock()
+	watchers := c.watchers
+	c.watchers = nil
+	c.mu.Unlock()
+	for _, w := range watchers {
+		w.changes.Stop(context.Cause(c.Context()))
 	}
 }

@@ -149,6 +149,7 @@ func (ch *Channel) live(ctx context.Context, body func(*Channel) error) (err err
 	handle := scope.Open(ctx, ch.conn.Scope)
 	ch.Scope = handle.Scope()
 	ch.conn.watch(handle, ch.name, &ch.inner, nil)
+	handle.OnEnd(ch.stopReturns)
 	ch.conn.inner.Add(1)
 	defer ch.conn.inner.Add(-1)
 	ch.mu.Lock()
@@ -188,6 +189,7 @@ func (ch *Channel) died(echoed bool) error {
 // there, within CloseTimeout.
 func (ch *Channel) close() error {
 	c := ch.conn
+	ch.stopReturns()
 	defer ch.die(errChannelScopeEnded, 0)
 	defer ch.postClose()
 	if err := c.polite("channel.flow-ok", ch.prove); err != nil {

@@ -133,6 +133,7 @@ func (c *Conn) run(ctx context.Context, body func(*Conn) error) (err error) {
 		c.handle = scope.Open(ctx, nil)
 		c.Scope = c.handle.Scope()
 		c.watch(c.handle, c.name, &c.inner, nil)
+		c.handle.OnEnd(c.stopWatchers)
 		m.Go(c.readLoop)
 		m.Go(c.writeLoop)
 		m.Go(c.heartbeatLoop)
@@ -176,6 +177,7 @@ func (c *Conn) lost() error {
 func (c *Conn) close() error {
 	c.closing.Store(true)
 	c.wake()
+	c.stopWatchers()
 	answered := false
 	err := c.polite("connection.close-ok", func(ctx context.Context) error {
 		goodbye := &wire.ConnectionClose{ReplyCode: replySuccess, ReplyText: "goodbye"}

@@ -66,15 +66,27 @@ func (ch *Channel) Returns() iter.Seq2[[]byte, *Return] {
 		if ch.cause != nil {
 			r.stream.End(ch.cause)
 		}
-		context.AfterFunc(ch.Context(), func() { r.stream.Stop(context.Cause(ch.Context())) })
 	}
 	ch.mu.Unlock()
+	if ch.Context().Err() != nil {
+		ch.stopReturns()
+	}
 	return func(yield func([]byte, *Return) bool) {
 		for ret := range r.stream.All() {
 			if !yield(ret.body, ret.Return) {
 				return
 			}
 		}
+	}
+}
+
+// stopReturns ends the ranges over Returns, when the channel's scope has.
+func (ch *Channel) stopReturns() {
+	ch.mu.Lock()
+	r := ch.returns
+	ch.mu.Unlock()
+	if r != nil {
+		r.stream.Stop(context.Cause(ch.Context()))
 	}
 }
 

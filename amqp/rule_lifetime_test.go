@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"iter"
 	"net"
 	"runtime"
 	"strings"
@@ -24,8 +25,7 @@ import (
 // has ended may take a moment to be gone.
 func own() (n int) {
 	synctest.Wait()
-	stacks := make([]byte, 4<<20)
-	for stack := range strings.SplitSeq(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
+	for stack := range strings.SplitSeq(allStacks(), "\n\n") {
 		head, _, _ := strings.Cut(stack, "\n")
 		if !strings.Contains(head, "synctest bubble") {
 			continue // another test's, which has ended
@@ -35,6 +35,16 @@ func own() (n int) {
 		}
 	}
 	return n
+}
+
+// allStacks is the stack of every goroutine, however many there are.
+func allStacks() string {
+	for size := 1 << 20; ; size *= 2 {
+		stacks := make([]byte, size)
+		if n := runtime.Stack(stacks, true); n < size {
+			return string(stacks[:n])
+		}
+	}
 }
 
 func TestConnectionRunsThreeGoroutinesAndNothingElseRunsAny(t *testing.T) {
@@ -65,6 +75,32 @@ func TestConnectionRunsThreeGoroutinesAndNothingElseRunsAny(t *testing.T) {
 			return nest(conn, 30)
 		}))
 		assert.Zero(w, own())
+	})
+}
+
+// The end of a scope starts no goroutine for each range that it ends, which would be about when the scope has returned.
+func TestRangesOverNotificationsHaveNoGoroutines(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // so that none has ended by the time they are counted
+	bubble(t, func(w *world) {
+		const n = 1000
+		var ranges []iter.Seq2[bool, string]
+		require.NoError(w, w.connect(func(conn *amqp.Conn) error {
+			return conn.WithChannel(context.Background(), func(ch *amqp.Channel) error {
+				for range n {
+					ranges = append(ranges, conn.Blocked())
+					ch.Returns()
+				}
+				before := runtime.NumGoroutine()
+				conn.Cancel(nil)
+				assert.Less(w, runtime.NumGoroutine(), before+n/10)
+				return nil
+			})
+		}))
+		for _, changes := range ranges {
+			for range changes {
+				assert.Fail(w, "a change after the end")
+			}
+		}
 	})
 }
 
@@ -312,7 +348,7 @@ func TestConnectionIsCollectedWhenItHasReturned(t *testing.T) {
 			return held, kept
 		}
 		held, kept := connect()
-		for range 10 {
+		for held.Value() != nil && ctx.Err() == nil { // goroutines that have ended may take a moment to be gone
 			runtime.GC()
 			runtime.Gosched()
 		}
