@@ -341,7 +341,6 @@ func TestPlainClientOnATLSPortAndTheReverse(t *testing.T) {
 	}, amqptest.WithTLS(&tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}))
 	overTCP(t, func(ctx context.Context, w *world) {
 		w.cfg.TLS = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
-		w.cfg.DialTimeout = 5 * time.Second
 		err := amqp.WithConnection(ctx, w.cfg, never)
 		assert.ErrorContains(w, err, "does not speak TLS")
 	})

@@ -30,8 +30,10 @@ func TestProcessWorksOnSoManyAtOnce(t *testing.T) {
 			begin := time.Now()
 			require.NoError(w, w.consuming(40, amqp.Consume{Prefetch: 100}, func(c *amqp.Consumer) error {
 				return c.Process(workers, func(context.Context, []byte, *amqp.Envelope) error {
-					most.Store(max(most.Load(), busy.Add(1)))
+					now := busy.Add(1)
 					defer busy.Add(-1)
+					for was := most.Load(); was < now && !most.CompareAndSwap(was, now); was = most.Load() {
+					}
 					time.Sleep(time.Second)
 					if done.Add(1) == 40 {
 						c.Stop()

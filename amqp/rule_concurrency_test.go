@@ -20,6 +20,9 @@ import (
 
 // Rule 7: everything is safe for concurrent use. These tests run on the wall clock and over TCP, for the race detector.
 
+// hanging is after how much real time a test counts as hanging. The machine may be busy with a dozen other things.
+const hanging = 5 * time.Minute
+
 // overTCP runs test with a broker behind a real socket. ctx ends when that takes far too long.
 func overTCP(t *testing.T, test func(ctx context.Context, w *world), opts ...amqptest.Option) {
 	t.Helper()
@@ -28,7 +31,8 @@ func overTCP(t *testing.T, test func(ctx context.Context, w *world), opts ...amq
 	cfg, err := amqp.ParseURI(broker.URI())
 	require.NoError(t, err)
 	cfg.Logger = slog.New(slog.DiscardHandler)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	cfg.DialTimeout, cfg.CloseTimeout = hanging, hanging
+	ctx, cancel := context.WithTimeout(t.Context(), hanging)
 	defer cancel()
 	test(ctx, &world{t, broker, cfg})
 }

@@ -7,7 +7,6 @@ import (
 	"net"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -101,7 +100,7 @@ func TestEveryFrameSentIsWellFormed(t *testing.T) {
 			require.NoError(t, err)
 			var rec recorder
 			cfg.FrameMax = frameMax
-			cfg.CloseTimeout = time.Minute // it is all in real time
+			cfg.CloseTimeout = hanging // it is all in real time
 			cfg.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
 				nc, err := dial(broker)(ctx, network, addr)
 				rec.Conn = nc
@@ -123,7 +122,7 @@ func everything(ctx context.Context, c *amqp.Conn) error {
 			return err
 		}
 		for i := range 4 {
-			c.Go(func(context.Context) error {
+			ch.Go(func(context.Context) error {
 				return ch.WithPublisher(ctx, amqp.PublisherOptions{MaxInFlight: 7}, func(p *amqp.Publisher) error {
 					for n := range 200 {
 						size := []int{0, 1, 8184, 8185, 70_000}[(n+i)%5]

@@ -188,7 +188,7 @@ func TestShutdownInTheMiddleOfASentBody(t *testing.T) {
 		})
 		assert.ErrorIs(w, err, errSignal)
 		assert.ErrorContains(w, err, "within CloseTimeout")
-		assert.Less(w, time.Since(begin), 5*time.Second, "with what a busy machine takes")
+		assert.Less(w, time.Since(begin), hanging/2, "it does not hang")
 		w.broker.Resume()
 	})
 }

@@ -50,6 +50,13 @@ func (c *watched) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
+// written counts the writes.
+func (c *watched) written() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.writes)
+}
+
 // longestSilence is the longest time between two writes since from.
 func (c *watched) longestSilence(from time.Time) (longest time.Duration) {
 	c.mu.Lock()
@@ -93,7 +100,7 @@ func TestIdleConnectionLivesByHeartbeats(t *testing.T) {
 			begin := time.Now()
 			time.Sleep(10 * time.Hour) // the broker drops a client that is silent for 20 s
 			assert.LessOrEqual(w, nc().longestSilence(begin), beat)
-			assert.Less(w, len(nc().writes), 10*3600/5+20, "no more of them than two in an interval")
+			assert.Less(w, nc().written(), 10*3600/5+20, "no more of them than two in an interval")
 			return conn.Context().Err()
 		}))
 	}, beating)
@@ -104,7 +111,7 @@ func TestBusyConnectionSendsNoHeartbeats(t *testing.T) {
 		w.queue("q", 0)
 		nc := w.watch()
 		require.NoError(w, w.channel(func(ch *amqp.Channel) error {
-			before := len(nc().writes)
+			before := nc().written()
 			for range 1000 {
 				time.Sleep(time.Second)
 				if err := ch.Publish(ch.Context(), "", "q", amqp.Message{}); err != nil {
@@ -112,7 +119,7 @@ func TestBusyConnectionSendsNoHeartbeats(t *testing.T) {
 				}
 			}
 			synctest.Wait()
-			assert.Equal(w, 1000, len(nc().writes)-before)
+			assert.Equal(w, 1000, nc().written()-before)
 			return nil
 		}))
 	}, beating)
@@ -202,11 +209,11 @@ func TestWithoutHeartbeatsSilenceIsFine(t *testing.T) {
 		w.cfg.Heartbeat = -1
 		nc := w.watch()
 		require.NoError(w, w.connect(func(conn *amqp.Conn) error {
-			before := len(nc().writes)
+			before := nc().written()
 			w.broker.Stall()
 			time.Sleep(24 * time.Hour)
 			w.broker.Resume()
-			assert.Len(w, nc().writes, before)
+			assert.Equal(w, before, nc().written())
 			return conn.Context().Err()
 		}))
 	}, beating)
