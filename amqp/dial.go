@@ -87,8 +87,11 @@ func staged(ctx context.Context, stage string, err error) error {
 		err = fmt.Errorf("%s: %w", stage, err)
 	}
 	var net net.Error
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) &&
-		(errors.As(err, &net) && net.Timeout() || errors.Is(err, ctx.Err())) {
+	timedOut := errors.As(err, &net) && net.Timeout()
+	if deadline, ok := ctx.Deadline(); ok && timedOut && !time.Now().Before(deadline) {
+		<-ctx.Done() // who dials has a clock of its own, which may be first
+	}
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) && (timedOut || errors.Is(err, ctx.Err())) {
 		return fmt.Errorf("%w (%w)", cause, err)
 	}
 	return err
