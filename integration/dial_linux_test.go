@@ -40,11 +40,13 @@ func fullPort(t *testing.T) int {
 	addr, err := syscall.Getsockname(fd)
 	require.NoError(t, err)
 	port := addr.(*syscall.SockaddrInet4).Port
-	for {
+	for range 100 {
 		conn, err := net.DialTimeout("tcp", (&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}).String(), 100*time.Millisecond)
 		if err != nil {
 			return port
 		}
 		t.Cleanup(func() { _ = conn.Close() })
 	}
+	t.Skip("SKIPPED: this system lets any number of connections wait")
+	return 0
 }
