@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"net"
 	"testing"
 
@@ -45,18 +46,21 @@ func dialNull(t *testing.T, o orders) *official.Channel {
 func TestNullBrokerDelivers(t *testing.T) {
 	const count = 100
 	for _, body := range []int{0, 16, frameMax - frameHead - 1, 1 << 20} {
-		ch := dialNull(t, orders{body: body, props: true, count: count})
-		deliveries, err := subscribe(&Job{NoAck: true}, ch, "q")
-		require.NoError(t, err)
-		for i := range uint64(count) {
-			d := <-deliveries
-			assert.Equal(t, i+1, d.DeliveryTag)
-			assert.Len(t, d.Body, body)
-			assert.Equal(t, contentType, d.ContentType)
-			assert.Equal(t, tenant, d.Headers["tenant"])
-			assert.Equal(t, attempt, d.Headers["attempt"])
-			assert.NotEmpty(t, d.MessageId)
-		}
+		// Each with a connection of its own, as it sends no heartbeats.
+		t.Run(fmt.Sprint(body, " bytes"), func(t *testing.T) {
+			ch := dialNull(t, orders{body: body, props: true, count: count})
+			deliveries, err := subscribe(&Job{NoAck: true}, ch, "q")
+			require.NoError(t, err)
+			for i := range uint64(count) {
+				d := <-deliveries
+				assert.Equal(t, i+1, d.DeliveryTag)
+				assert.Len(t, d.Body, body)
+				assert.Equal(t, contentType, d.ContentType)
+				assert.Equal(t, tenant, d.Headers["tenant"])
+				assert.Equal(t, attempt, d.Headers["attempt"])
+				assert.NotEmpty(t, d.MessageId)
+			}
+		})
 	}
 }
 
@@ -110,15 +114,17 @@ func TestNullBrokerHeedsPrefetch(t *testing.T) {
 func TestNullBrokerConfirms(t *testing.T) {
 	const count = 1000
 	for _, lag := range []int{0, 100} {
-		ch := dialNull(t, orders{lag: lag})
-		require.NoError(t, ch.Confirm(false))
-		confirms := ch.NotifyPublish(make(chan official.Confirmation, count))
-		for range count {
-			require.NoError(t, ch.PublishWithContext(t.Context(), "", "q", false, false, official.Publishing{Body: make([]byte, 100)}))
-		}
-		for i := range uint64(count) {
-			assert.Equal(t, official.Confirmation{DeliveryTag: i + 1, Ack: true}, <-confirms)
-		}
+		t.Run(fmt.Sprint("lag ", lag), func(t *testing.T) {
+			ch := dialNull(t, orders{lag: lag})
+			require.NoError(t, ch.Confirm(false))
+			confirms := ch.NotifyPublish(make(chan official.Confirmation, count))
+			for range count {
+				require.NoError(t, ch.PublishWithContext(t.Context(), "", "q", false, false, official.Publishing{Body: make([]byte, 100)}))
+			}
+			for i := range uint64(count) {
+				assert.Equal(t, official.Confirmation{DeliveryTag: i + 1, Ack: true}, <-confirms)
+			}
+		})
 	}
 }
 
