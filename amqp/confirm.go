@@ -211,7 +211,7 @@ func (c *confirms) resolveUpTo(tag uint64, ack bool) (count int) {
 func (c *confirms) resolve(n uint64, m *unconfirmed, ack bool) {
 	var err error
 	switch {
-	case len(c.returns) > 0 && c.returns[n] != nil:
+	case c.returns[n] != nil:
 		err = c.failed(n, m, ErrReturned)
 	case !ack:
 		err = c.failed(n, m, ErrNacked)
@@ -219,12 +219,15 @@ func (c *confirms) resolve(n uint64, m *unconfirmed, ack bool) {
 	c.settle(n, m, err)
 }
 
+// failed is the failure of message n, with what the broker said when it came back.
+// The caller holds mu.
 func (c *confirms) failed(n uint64, m *unconfirmed, err error) *PublishError {
 	e := m.failed(n, err)
 	e.Return = c.returns[n]
 	return e
 }
 
+// failed is the same without that.
 func (m *unconfirmed) failed(n uint64, err error) *PublishError {
 	return &PublishError{Exchange: m.exchange, RoutingKey: m.routingKey, Sequence: n, Err: err}
 }
@@ -239,9 +242,7 @@ func (c *confirms) settle(n uint64, entry *unconfirmed, err error) {
 		*c.win.at(n) = unconfirmed{}
 		c.win.open--
 	}
-	if len(c.returns) > 0 {
-		delete(c.returns, n)
-	}
+	delete(c.returns, n)
 	if c.traced != nil {
 		c.traced(ConfirmInfo{m.exchange, m.routingKey, n, err})
 	}

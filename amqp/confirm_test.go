@@ -365,3 +365,20 @@ func TestWaitersRaceWithConfirms(t *testing.T) {
 	all.Wait()
 	<-c.barrier()
 }
+
+// Messages in a row that go the same way share their route, and a connection that sends nothing keeps none.
+func TestRoutesAreSharedAndForgotten(t *testing.T) {
+	conn, consumers := readerOf(nil)
+	ch := consumers[0].ch
+	one := ch.routed("x", "k")
+	require.Same(t, one, ch.routed("x", "k"))
+	other := ch.routed("x", "j")
+	require.Equal(t, route{"x", "k"}, *one)
+	require.Equal(t, route{"x", "j"}, *other)
+	require.NotSame(t, one, ch.routed("x", "k"))
+	require.NotZero(t, conn.routes)
+	var p pulse
+	p.look(conn)
+	p.look(conn)
+	require.Zero(t, conn.routes)
+}

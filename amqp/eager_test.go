@@ -3,6 +3,7 @@
 package amqp
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -89,4 +90,46 @@ func TestHandingOverIsPutOff(t *testing.T) {
 	}
 	consumers[1].receive(new(delivery))
 	require.False(t, conn.mayPutOff(), "a handful is there")
+}
+
+// flood is a socket in which there is always more.
+type flood struct {
+	io.Reader
+	eager    *eager
+	first    *Consumer
+	withheld int // bytes read before it had its message
+}
+
+func (f *flood) Read(p []byte) (int, error) {
+	n, err := f.Reader.Read(p)
+	if f.first.stream.Len() == 0 {
+		f.withheld += n
+	}
+	return n, err
+}
+
+// raw is the flood for who never waits.
+type raw struct{ *flood }
+
+func (r raw) Read(func(uintptr) bool) (err error) {
+	r.eager.n, err = r.flood.Read(r.eager.to)
+	return err
+}
+
+func (r raw) Control(func(uintptr)) error    { return nil }
+func (r raw) Write(func(uintptr) bool) error { return nil }
+
+// However much there is, a message is put off for putOffBytes, and what a read brings.
+func TestHandingOverIsPutOffForSoMuchAtMost(t *testing.T) {
+	stream := deliver(1, 1, []byte("first"), readerFrameMax, nil)
+	for tag := uint64(1); len(stream) < 4*putOffBytes; tag++ {
+		stream = append(stream, deliver(2, tag, pattern(400), readerFrameMax, nil)...)
+	}
+	conn, consumers := readerOf(nil)
+	f := &flood{Reader: bytes.NewReader(stream), eager: &conn.in.more, first: consumers[0]}
+	conn.in.src, conn.in.more.raw = f, raw{f}
+	require.ErrorIs(t, conn.readFrames(), io.EOF)
+	require.Len(t, received(consumers[0]), 1)
+	require.Greater(t, f.withheld, putOffBytes, "it was put off")
+	require.LessOrEqual(t, f.withheld, putOffBytes+2*busyBuffer)
 }

@@ -51,10 +51,10 @@ func (s *fuzzScript) run() []byte {
 			s.out = append(s.out, s.take(int(s.octet()))...)
 		case op < 140:
 			s.out = wire.AppendHeartbeat(s.out)
-		case op >= 240:
-			s.again(op)
 		case op < 144:
 			s.out = appendFrame(s.out, s.octet(), ch, s.take(int(s.octet())))
+		case op >= 240:
+			s.again(op)
 		default:
 			m := methods[int(op)%len(methods)]
 			s.fill(m)

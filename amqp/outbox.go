@@ -80,7 +80,7 @@ func (o *Outbox) Publish(ctx context.Context, exchange, routingKey string, msg M
 	if ctx.Err() != nil {
 		return fail(fmt.Errorf("not sent: %w", context.Cause(ctx)))
 	}
-	select {
+	select { // room comes first: the one below picks either, when ctx has ended
 	case o.slots <- struct{}{}:
 	default:
 		select {

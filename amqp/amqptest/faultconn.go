@@ -75,7 +75,7 @@ func (c *FaultyConn) Read(p []byte) (int, error) {
 	}
 	if ends && left == 0 {
 		c.Cut()
-		return 0, c.reset("read")
+		return 0, c.fault("read", syscall.ECONNRESET)
 	}
 	n, err := c.Conn.Read(p)
 	c.count(&c.read, n)
@@ -98,7 +98,7 @@ func (c *FaultyConn) Write(p []byte) (written int, err error) {
 		}
 		if ends && left == 0 {
 			_ = c.Close() // not a reset, which could overtake the bytes
-			return written, c.reset("write")
+			return written, c.fault("write", syscall.ECONNRESET)
 		}
 		n, err := c.Conn.Write(piece)
 		written += n
@@ -120,8 +120,8 @@ func (c *FaultyConn) count(sum *int64, n int) int64 {
 	return *sum
 }
 
-func (c *FaultyConn) reset(op string) error {
-	return &net.OpError{Op: op, Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: syscall.ECONNRESET}
+func (c *FaultyConn) fault(op string, err error) error {
+	return &net.OpError{Op: op, Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
 }
 
 // waitForRoom waits while writes are stalled.
@@ -133,10 +133,10 @@ func (c *FaultyConn) waitForRoom() error {
 		c.changed.Wait()
 	}
 	if stalled && c.closed { // the connection below may not know yet
-		return &net.OpError{Op: "write", Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: net.ErrClosed}
+		return c.fault("write", net.ErrClosed)
 	}
 	if c.stalled && c.writeBy.passed {
-		return &net.OpError{Op: "write", Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: os.ErrDeadlineExceeded}
+		return c.fault("write", os.ErrDeadlineExceeded)
 	}
 	return nil
 }

@@ -146,7 +146,8 @@ func (c *conn) hooked(hooks []*hook, req request) {
 	case a.kind == pass:
 		c.perform(req)
 	case a.kind == later:
-		c.afterwards(a.later, func() { c.performLate(req) })
+		req.late = true
+		c.afterwards(a.later, func() { c.perform(req) })
 	default:
 		c.carryOut(a, e)
 	}

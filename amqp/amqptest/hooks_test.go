@@ -348,40 +348,35 @@ func TestFaultyConn(t *testing.T) {
 		})
 	})
 	t.Run("closed while stalled", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			b := NewBroker(InMemory())
-			nc, err := b.Dial(t.Context(), "", "")
-			require.NoError(t, err)
-			f := Faulty(&lateToClose{nc}, ConnFaults{})
-			f.StallWrites()
-			var closing sync.WaitGroup
-			closing.Go(func() { _ = f.Close() })
-			_, err = f.Write(wire.ProtocolHeader[:])
-			assert.ErrorIs(t, err, net.ErrClosed, "nothing may pass after Close")
-			closing.Wait()
-			b.Close()
-		})
+		stalledWrite(t, func(f *FaultyConn) { _ = f.Close() })
 	})
 	t.Run("closed while stalled, and resumed", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			b := NewBroker(InMemory())
-			nc, err := b.Dial(t.Context(), "", "")
-			require.NoError(t, err)
-			f := Faulty(&lateToClose{nc}, ConnFaults{})
-			f.StallWrites()
-			var both sync.WaitGroup
-			both.Go(func() {
-				_, err := f.Write(wire.ProtocolHeader[:])
-				assert.ErrorIs(t, err, net.ErrClosed, "nothing may pass after Close")
-			})
-			synctest.Wait()
-			f.mu.Lock() // Close and ResumeWrites, before the Write has its turn
+		stalledWrite(t, func(f *FaultyConn) { // Close and ResumeWrites, before the Write has its turn
+			f.mu.Lock()
 			f.closed, f.stalled = true, false
 			f.changed.Broadcast()
 			f.mu.Unlock()
-			both.Wait()
-			require.NoError(t, f.Close())
-			b.Close()
 		})
+	})
+}
+
+// stalledWrite has a Write wait while the connection is closed, of which the one below does not know yet.
+func stalledWrite(t *testing.T, closing func(*FaultyConn)) {
+	synctest.Test(t, func(t *testing.T) {
+		b := NewBroker(InMemory())
+		nc, err := b.Dial(t.Context(), "", "")
+		require.NoError(t, err)
+		f := Faulty(&lateToClose{nc}, ConnFaults{})
+		f.StallWrites()
+		var write sync.WaitGroup
+		write.Go(func() {
+			_, err := f.Write(wire.ProtocolHeader[:])
+			assert.ErrorIs(t, err, net.ErrClosed, "nothing may pass after Close")
+		})
+		synctest.Wait()
+		closing(f)
+		write.Wait()
+		_ = f.Close()
+		b.Close()
 	})
 }

@@ -28,8 +28,8 @@ func (c *conn) perform(req request) {
 			return
 		}
 	case nil:
-		if ch != nil && !ch.closing && c.publish(ch, req.publication) {
-			c.confirming = append(c.confirming, ch)
+		if ch != nil && !ch.closing {
+			c.publish(ch, req)
 		}
 		return
 	}
@@ -43,27 +43,20 @@ func (c *conn) perform(req request) {
 	}
 }
 
-// performLate does what a hook has put off. The reader, which sends confirms before it waits for more, is waiting already,
-// and the list of what it has to send is its own.
-func (c *conn) performLate(req request) {
-	ch := c.channels[req.channel]
-	if req.method != nil || ch == nil || ch.closing {
-		c.perform(req)
-		return
-	}
-	c.publish(ch, req.publication)
-	ch.flushConfirms()
-}
-
-// publish reports whether the channel has confirms to flush now, and had none before.
-func (c *conn) publish(ch *channel, p publication) (due bool) {
-	before := len(ch.confirms.acked) + len(ch.confirms.nacked)
-	if e := ch.publish(p); e != nil {
+// publish takes a message. The reader sends the confirms of those that it has read before it waits for more, and the list
+// of whose they are is its own; when a message comes late, it is waiting already.
+func (c *conn) publish(ch *channel, req request) {
+	due := len(ch.confirms.acked)+len(ch.confirms.nacked) > 0
+	if e := ch.publish(req.publication); e != nil {
 		e.method = wire.BasicPublishID
 		ch.refuse(e)
-		return false
+		return
 	}
-	return before == 0 && len(ch.confirms.acked)+len(ch.confirms.nacked) > 0
+	if req.late {
+		ch.flushConfirms()
+	} else if !due && len(ch.confirms.acked)+len(ch.confirms.nacked) > 0 {
+		c.confirming = append(c.confirming, ch)
+	}
 }
 
 func (c *conn) open(id uint16) {

@@ -11,6 +11,7 @@ type request struct {
 	channel     uint16
 	method      wire.Method // nil for a publication, and for a heartbeat
 	publication publication
+	late        bool // a hook has put it off
 }
 
 // read serves the client until the connection ends, however that comes.

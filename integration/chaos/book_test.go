@@ -212,32 +212,22 @@ func (b *book) back(began time.Time) {
 	b.watch = watch{began: began, back: time.Now()}
 }
 
-// recovered waits until a message that was published since the broker is back has
+// flowing tells whether a message that was published since the broker is back has
 // been confirmed, and one has been handled: such a message, or an older one by a
-// consumer that connected since the trouble began. It notes how long that took.
-func (b *book) recovered(ctx context.Context, after string) error {
-	if err := until(ctx, "messages after "+after, b.flowing); err != nil {
-		return err
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	w := b.watch
-	b.recoveries = append(b.recoveries, recovery{after: after, confirmed: w.confirmed.Sub(w.back), handled: w.handled.Sub(w.back)})
-	return nil
-}
-
-// flowing tells whether that is so.
+// consumer that connected since the trouble began.
 func (b *book) flowing() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return !b.watch.confirmed.IsZero() && !b.watch.handled.IsZero()
 }
 
-// compare notes how long a bystander took at the last recovery.
-func (b *book) compare(bystander time.Duration) {
+// recovered notes how long it took until messages flowed, and a bystander had got
+// one through.
+func (b *book) recovered(after string, bystander time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.recoveries[len(b.recoveries)-1].bystander = bystander
+	w := b.watch
+	b.recoveries = append(b.recoveries, recovery{after, w.confirmed.Sub(w.back), w.handled.Sub(w.back), bystander})
 }
 
 func (b *book) refusedSoFar() int {

@@ -291,10 +291,10 @@ func (r *run) recovered(after string, began time.Time) {
 	var beside sync.WaitGroup
 	var took time.Duration
 	beside.Go(func() { took = r.bystander() })
-	err := r.book.recovered(r.ctx, after)
+	err := until(r.ctx, "messages after "+after, r.book.flowing)
 	beside.Wait()
 	require.NoError(r.t, err)
-	r.book.compare(took)
+	r.book.recovered(after, took)
 }
 
 // bystander is how long somebody who was there for none of it takes now to connect,

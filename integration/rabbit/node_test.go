@@ -44,20 +44,20 @@ func needPrivate(t *testing.T) {
 const patience = time.Minute
 
 // greet sends the protocol header and returns the first byte of the answer, or
-// the error that came instead within patience.
-func greet(t *testing.T, port int, patience time.Duration) (byte, error) {
+// the error that came instead within limit.
+func greet(t *testing.T, port int, limit time.Duration) (byte, error) {
 	t.Helper()
 	conn, err := net.Dial("tcp", "127.0.0.1:"+strconv.Itoa(port))
 	require.NoError(t, err)
 	defer conn.Close()
-	return hello(t, conn, patience)
+	return hello(t, conn, limit)
 }
 
-func hello(t *testing.T, conn net.Conn, patience time.Duration) (byte, error) {
+func hello(t *testing.T, conn net.Conn, limit time.Duration) (byte, error) {
 	t.Helper()
 	_, err := io.WriteString(conn, "AMQP\x00\x00\x09\x01")
 	require.NoError(t, err)
-	require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(limit)))
 	first := make([]byte, 1)
 	_, err = io.ReadFull(conn, first)
 	return first[0], err
