@@ -7,20 +7,20 @@ import (
 	"github.com/leveret-mq/leveret/amqp/internal/wire"
 )
 
-// mould is what the last small message of a channel looked like, from its method
-// frame to where the body begins, but for delivery tag, redelivered bit and size;
-// and what it meant. The next message mostly looks the same, and to see that at a
-// glance instead of parsing it makes consuming a quarter faster.
+// mould is what the next small message of a channel looks like, from its method
+// frame to where the body begins, if it is like the last one; and what it means.
+// Most are, and to see that at a glance instead of parsing them saves a third of
+// what consuming costs.
 type mould struct {
-	bytes  []byte // up to the body
+	bytes  []byte // up to the body, with the tag that comes next
+	end    int    // of the body, where the frame's end is
 	tagAt  int    // delivery tag, and the octet with the redelivered bit
 	sizeAt int    // body size in the content header; that of the body's frame ends bytes
 	most   uint64 // bytes of body
 
-	consumer             *Consumer
-	roster               uint32 // of the channel, when consumer was found
-	exchange, routingKey string
-	properties           *Properties
+	consumer *Consumer
+	roster   uint32 // of the channel, when consumer was found
+	like     delivery
 }
 
 const (
@@ -36,12 +36,23 @@ func (m *mould) cast(b []byte, method, header int, most uint64, d *delivery) {
 	m.sizeAt = method + wire.FrameHeaderSize + headerFixed - 8
 	m.most = most
 	m.consumer, m.roster = d.channel.consumer, d.channel.seen
-	m.exchange, m.routingKey, m.properties = d.Exchange, d.RoutingKey, d.Properties
+	m.like = *d
+	m.like.data = nil
+	m.foresee(b, d.DeliveryTag, len(m.bytes)+int(d.size))
 }
 
 // fits is where the body of the message begins and ends that b begins with, if
 // that is whole and out of the mould; else both are 0.
 func (m *mould) fits(b []byte) (bodyAt, end int) {
+	bodyAt, end = len(m.bytes), m.end
+	if len(b) <= end || b[end] != wire.FrameEnd || string(b[:bodyAt]) != string(m.bytes) {
+		return m.nearly(b)
+	}
+	return bodyAt, end
+}
+
+// nearly is fits for a message with another tag than the next, or another size.
+func (m *mould) nearly(b []byte) (bodyAt, end int) {
 	bodyAt = len(m.bytes)
 	if len(b) < bodyAt ||
 		!bytes.Equal(b[m.tagAt+tagSize:m.sizeAt], m.bytes[m.tagAt+tagSize:m.sizeAt]) || // where most differ that do
@@ -58,6 +69,16 @@ func (m *mould) fits(b []byte) (bodyAt, end int) {
 		return 0, 0
 	}
 	return bodyAt, end
+}
+
+// foresee expects the message after the one that b begins with.
+func (m *mould) foresee(b []byte, tag uint64, end int) {
+	if end != m.end {
+		copy(m.bytes[m.sizeAt:], b[m.sizeAt:len(m.bytes)])
+		m.end = end
+	}
+	m.bytes[m.tagAt+tagSize-1] = b[m.tagAt+tagSize-1]
+	binary.BigEndian.PutUint64(m.bytes[m.tagAt:], tag+1)
 }
 
 // takeAlike takes the next message if it is out of the mould of its channel's last
@@ -84,15 +105,13 @@ func (c *Conn) takeAlike() (ok bool, err error) {
 		}
 	}
 	d := c.deliveries.Next()
-	d.channel = ch
-	d.ConsumerTag = m.consumer.tag
+	*d = m.like
 	d.DeliveryTag = tag
 	d.Redelivered = b[m.tagAt+tagSize-1]&1 != 0
-	d.direct = m.consumer.direct
-	d.Exchange, d.RoutingKey, d.Properties = m.exchange, m.routingKey, m.properties
 	d.setBody(c.bytes.Copy(b[bodyAt:end]))
 	c.deliveries.Pin(end - bodyAt)
 	c.in.r += end + 1
+	m.foresee(b, tag, end)
 	m.consumer.receive(d)
 	return true, nil
 }
