@@ -43,6 +43,7 @@ type Channel struct {
 	confirming bool
 	tx         txState
 	stopped    *blockage // the broker stopped the channel by channel.flow
+	stamp      stamp
 
 	// Guarded by line.mu.
 	handle    *scope.Handle // nil until the channel is open

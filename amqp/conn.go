@@ -305,8 +305,7 @@ func (c *Conn) begin() ([]byte, error) {
 
 // beginRoom is begin for messages, which wait for room.
 func (c *Conn) beginRoom(ctx context.Context) ([]byte, error) {
-	buf, ok := c.out.TryBeginRoom()
-	if ok {
+	if buf, ok := c.out.TryBeginRoom(); ok {
 		return buf, nil
 	}
 	// A broker that waits for its own output to be read may take nothing until

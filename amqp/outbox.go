@@ -256,7 +256,7 @@ func (o *Outbox) session(ctx context.Context, conn *Conn) error {
 			if err != nil {
 				return err
 			}
-			if _, err := ch.publish(ch.Context(), p.exchange, p.routingKey, &p.msg, &unconfirmed{parcel: p}); err != nil {
+			if _, err := ch.publish(ch.Context(), &sending{unconfirmed{parcel: p}, p.exchange, p.routingKey}, &p.msg); err != nil {
 				if errors.Is(err, ErrConnectionClosed) || errors.Is(err, ErrChannelClosed) {
 					// The scope hears of that a moment later.
 					<-ch.Context().Done()

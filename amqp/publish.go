@@ -24,15 +24,15 @@ import (
 // before the message is on its way, nothing is sent.
 // https://www.rabbitmq.com/docs/publishers
 func (ch *Channel) Publish(ctx context.Context, exchange, routingKey string, msg Message) error {
-	var m unconfirmed
-	n, err := ch.publish(ctx, exchange, routingKey, &msg, &m)
+	s := sending{exchange: exchange, routingKey: routingKey}
+	n, err := ch.publish(ctx, &s, &msg)
 	if err != nil {
 		return fmt.Errorf("amqp: publish to exchange %q with routing key %q: %w", exchange, routingKey, err)
 	}
 	if n == 0 {
 		return nil
 	}
-	if err := ch.awaitOutcome(ctx, n, &m); err != nil {
+	if err := ch.awaitOutcome(ctx, n, &s.unconfirmed); err != nil {
 		return fmt.Errorf("amqp: publish: %w", err)
 	}
 	return nil
@@ -68,46 +68,83 @@ type gate struct {
 	pub  *Publisher // which has to hear that the wait is over
 }
 
+// sending is a message on its way. The Message itself is apart from it, as it
+// would have to be on the heap otherwise.
+type sending struct {
+	unconfirmed          // as it is entered on a channel with confirms
+	exchange, routingKey string
+}
+
 // publish appends a message in one critical section, so that its frames are in
-// a row. On a channel with confirms m is entered, and its number returned.
-func (ch *Channel) publish(ctx context.Context, exchange, routingKey string, msg *Message, m *unconfirmed) (n uint64, err error) {
-	if err := checkRoute(exchange, routingKey); err != nil {
-		return 0, err
+// a row. On a channel with confirms it is entered, and its number returned.
+func (ch *Channel) publish(ctx context.Context, s *sending, msg *Message) (n uint64, err error) {
+	if len(s.exchange) > maxShortString || len(s.routingKey) > maxShortString {
+		return 0, checkRoute(s.exchange, s.routingKey)
 	}
 	if ctx.Err() != nil {
 		return 0, context.Cause(ctx)
 	}
-	c := ch.conn
 	for {
-		buf, err := c.beginRoom(ctx)
-		if err != nil {
-			return 0, err
+		buf, ok := ch.conn.out.TryBeginRoom()
+		if !ok {
+			if buf, err = ch.conn.beginRoom(ctx); err != nil {
+				return 0, err
+			}
 		}
-		if ch.shut {
-			c.out.Abort()
+		switch {
+		case ch.shut:
+			ch.conn.out.Abort()
 			return 0, ch.end()
-		}
-		if g := ch.gate(m.pub); g != nil {
-			c.out.Abort()
+		case ch.conn.blocked != nil || ch.stopped != nil || s.pub != nil && s.pub.full():
+			g := ch.gate(s.pub)
+			ch.conn.out.Abort()
 			if err := ch.pass(ctx, g); err != nil {
 				return 0, err
 			}
-			continue
-		}
-		if ch.tx == betweenTx {
-			c.out.Abort()
+		case ch.tx == betweenTx:
+			ch.conn.out.Abort()
 			return 0, errOutsideTx
+		default:
+			return ch.appendMessage(ctx, buf, s, msg)
 		}
-		return ch.appendMessage(ctx, buf, exchange, routingKey, msg, m)
 	}
 }
 
 // appendMessage leaves the critical section.
-func (ch *Channel) appendMessage(ctx context.Context, buf []byte, exchange, routingKey string, msg *Message, m *unconfirmed) (n uint64, err error) {
+func (ch *Channel) appendMessage(ctx context.Context, buf []byte, s *sending, msg *Message) (n uint64, err error) {
 	c := ch.conn
 	alone := len(buf) == 0
-	before := ch.flushAcks(buf)
-	buf = wire.AppendPublish(before, ch.id, exchange, routingKey, msg.Mandatory, msg.Immediate)
+	buf = ch.flushAcks(buf)
+	if ch.stamp.fits(s, msg) {
+		buf = ch.stamp.print(buf, msg.Body)
+		n = ch.enter(s, msg)
+	} else {
+		before := buf
+		if buf, err = ch.appendHead(before, s, msg); err != nil {
+			c.out.Commit(before)
+			return 0, err
+		}
+		n = ch.enter(s, msg)
+		if len(msg.Body) >= largeBody && c.out.Gathers() {
+			ch.appendLarge(ctx, buf, msg.Body)
+			return n, nil
+		}
+		buf = wire.AppendBody(buf, ch.id, msg.Body, c.tuning.FrameMax)
+	}
+	switch {
+	case s.waiter == nil && s.parcel == nil:
+		c.out.CommitLater(buf)
+	case alone && s.waiter != nil && c.waiting.Load() == 0:
+		c.out.CommitAlone(buf)
+	default:
+		c.out.Commit(buf)
+	}
+	return n, nil
+}
+
+// appendHead appends what comes before the body, and keeps it as the stamp.
+func (ch *Channel) appendHead(before []byte, s *sending, msg *Message) (buf []byte, err error) {
+	buf = wire.AppendPublish(before, ch.id, s.exchange, s.routingKey, msg.Mandatory, msg.Immediate)
 	headerAt := len(buf)
 	size := uint64(len(msg.Body))
 	if ch.confirming && msg.Mandatory {
@@ -115,33 +152,32 @@ func (ch *Channel) appendMessage(ctx context.Context, buf []byte, exchange, rout
 	} else {
 		buf, err = wire.AppendContentHeader(buf, ch.id, size, msg.Properties.wire())
 	}
-	if max := c.tuning.FrameMax; err == nil && max != 0 && len(buf)-headerAt > int(max) {
+	max := ch.conn.tuning.FrameMax
+	if err == nil && max != 0 && len(buf)-headerAt > int(max) {
 		err = fmt.Errorf("the properties take %d bytes, and the broker allows %d in a frame", len(buf)-headerAt, max)
 	}
-	if err != nil {
-		c.out.Commit(before)
-		return 0, err
+	if err == nil {
+		ch.stamp.cut(s, msg, buf[len(before):], headerAt-len(before), max)
 	}
+	return buf, err
+}
+
+// enter counts a message that is certain to be sent, and enters it where there
+// are confirms.
+func (ch *Channel) enter(s *sending, msg *Message) (n uint64) {
+	c := ch.conn
 	if ch.confirming {
-		m.route = ch.routed(exchange, routingKey)
-		if m.pub == nil && m.parcel == nil {
-			m.waiter = c.waiters.get()
+		s.route = ch.routed(s.exchange, s.routingKey)
+		if s.pub == nil && s.parcel == nil {
+			s.waiter = c.waiters.get()
 		}
-		n = ch.confirms.add(m)
+		n = ch.confirms.add(&s.unconfirmed)
 	}
 	c.published++
-	c.cfg.Trace.published(ch, exchange, routingKey, msg, n)
-	if len(msg.Body) >= largeBody && c.out.Gathers() {
-		ch.appendLarge(ctx, buf, msg.Body)
-		return n, nil
+	if t := c.cfg.Trace; t != nil {
+		t.published(ch, s, msg, n)
 	}
-	buf = wire.AppendBody(buf, ch.id, msg.Body, c.tuning.FrameMax)
-	if alone && m.waiter != nil && c.waiting.Load() == 0 {
-		c.out.CommitAlone(buf)
-	} else {
-		c.out.Commit(buf)
-	}
-	return n, nil
+	return n
 }
 
 // largeBody is the size from which a body is written from where it is: below,
@@ -171,23 +207,22 @@ func (ch *Channel) appendLarge(ctx context.Context, buf, body []byte) {
 }
 
 // gate returns what a message has to wait for, with the writer's lock held.
-func (ch *Channel) gate(p *Publisher) *gate {
+func (ch *Channel) gate(p *Publisher) gate {
 	switch {
 	case ch.conn.blocked != nil:
-		return &gate{open: ch.conn.blocked.over}
+		return gate{open: ch.conn.blocked.over}
 	case ch.stopped != nil:
-		return &gate{open: ch.stopped.over}
-	case p != nil && p.full():
-		return &gate{p.room, p}
+		return gate{open: ch.stopped.over}
 	}
-	return nil
+	return gate{p.room, p}
 }
 
 // pass waits at a gate.
-func (ch *Channel) pass(ctx context.Context, g *gate) error {
+func (ch *Channel) pass(ctx context.Context, g gate) error {
 	ch.conn.await(+1)
 	defer ch.conn.await(-1)
 	if g.pub != nil {
+		ch.conn.out.Hurry()
 		defer g.pub.waited()
 	}
 	alive := ch.aliveContext()

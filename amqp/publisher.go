@@ -150,11 +150,11 @@ func (ch *Channel) confirmOnce(ctx context.Context) error {
 // sent.
 func (p *Publisher) Publish(ctx context.Context, exchange, routingKey string, msg Message) (Receipt, error) {
 	msg.Mandatory = msg.Mandatory || p.opts.Mandatory
-	m := unconfirmed{pub: p}
+	s := sending{unconfirmed{pub: p}, exchange, routingKey}
 	var n uint64
 	err := errPublisherEnded
 	if !p.over.Load() {
-		n, err = p.ch.publish(ctx, exchange, routingKey, &msg, &m)
+		n, err = p.ch.publish(ctx, &s, &msg)
 	}
 	if err != nil {
 		return Receipt{}, fmt.Errorf("amqp: publish to exchange %q with routing key %q: %w", exchange, routingKey, err)
@@ -170,6 +170,7 @@ var errPublisherEnded = errors.New("the publisher's scope has ended")
 func (p *Publisher) Wait(ctx context.Context) error {
 	p.ch.conn.await(+1)
 	defer p.ch.conn.await(-1)
+	p.ch.conn.out.Hurry()
 	select {
 	case <-p.ch.confirms.barrier():
 	case <-ctx.Done():
@@ -202,6 +203,7 @@ func (r Receipt) Wait(ctx context.Context) error {
 	}
 	r.p.ch.conn.await(+1)
 	defer r.p.ch.conn.await(-1)
+	r.p.ch.conn.out.Hurry()
 	select {
 	case err := <-w.outcome:
 		return err
@@ -317,6 +319,7 @@ func (p *Publisher) finish(ctx context.Context, failed bool) error {
 	p.over.Store(true)
 	p.ch.conn.await(+1)
 	defer p.ch.conn.await(-1)
+	p.ch.conn.out.Hurry()
 	done := p.ch.confirms.barrier()
 	cause := errPublisherFailed
 	if !failed {

@@ -160,9 +160,9 @@ func (ch *Channel) tracesConfirms() {
 
 // published is called with the writer's lock held, so that the confirm comes
 // later.
-func (t *Trace) published(ch *Channel, exchange, routingKey string, msg *Message, n uint64) {
-	if t != nil && t.Published != nil {
-		t.Published(ch, PublishInfo{exchange, routingKey, msg.Properties.MessageID, n, len(msg.Body)})
+func (t *Trace) published(ch *Channel, s *sending, msg *Message, n uint64) {
+	if t.Published != nil {
+		t.Published(ch, PublishInfo{s.exchange, s.routingKey, msg.Properties.MessageID, n, len(msg.Body)})
 	}
 }
 

@@ -76,7 +76,7 @@ func AppendBody(dst []byte, channel uint16, body []byte, frameMax uint32) []byte
 
 func appendBodyFrame(dst []byte, channel uint16, body []byte) []byte {
 	n := len(dst)
-	dst = extend(dst, FrameOverhead+len(body))
+	dst = Extend(dst, FrameOverhead+len(body))
 	b := dst[n:]
 	putFrameHeader(b, FrameBody, channel, len(body))
 	copy(b[FrameHeaderSize:], body)
@@ -92,8 +92,8 @@ func putFrameHeader(b []byte, typ byte, channel uint16, size int) {
 	binary.BigEndian.PutUint32(b[3:], uint32(size))
 }
 
-// extend makes dst n bytes longer; they hold anything. It is small enough to be inlined, with its rare half out of line.
-func extend(dst []byte, n int) []byte {
+// Extend makes dst n bytes longer; they hold anything. It is small enough to be inlined, with its rare half out of line.
+func Extend(dst []byte, n int) []byte {
 	if cap(dst)-len(dst) < n {
 		dst = grow(dst, n)
 	}

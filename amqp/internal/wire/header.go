@@ -37,7 +37,7 @@ func ParseContentHeader(payload []byte) (h ContentHeader, err error) {
 // AppendContentHeader appends a content header frame; a nil p is a message without properties. On error, which names the
 // field, dst comes back as it was.
 func AppendContentHeader(dst []byte, channel uint16, bodySize uint64, p *Properties) ([]byte, error) {
-	if p == nil || p.isZero() {
+	if p == nil || p.IsZero() {
 		return appendBareHeader(dst, channel, bodySize, 0, 0), nil
 	}
 	return appendContentHeader(dst, channel, bodySize, p, nil)
@@ -91,7 +91,7 @@ func (p *Properties) headersProblem() error {
 // appendBareHeader appends a content header frame without the values of properties, and makes room for size bytes of them.
 func appendBareHeader(dst []byte, channel uint16, bodySize uint64, flags uint16, size int) []byte {
 	n := len(dst)
-	dst = extend(dst, headerSize+size)[:n+headerSize]
+	dst = Extend(dst, headerSize+size)[:n+headerSize]
 	b := (*[headerSize]byte)(dst[n:])
 	putFrameHeader(b[:], FrameContentHeader, channel, headerSize-FrameOverhead)
 	binary.BigEndian.PutUint32(b[7:], uint32(ClassBasic)<<16)

@@ -15,7 +15,7 @@ const (
 // AppendPublish appends a basic.publish frame. The strings hold at most 255 bytes: the caller has checked it.
 func AppendPublish(dst []byte, channel uint16, exchange, routingKey string, mandatory, immediate bool) []byte {
 	n, size := len(dst), publishSize+len(exchange)+len(routingKey)
-	dst = extend(dst, size)
+	dst = Extend(dst, size)
 	head := (*[14]byte)(dst[n:])
 	putMethod(head[:], channel, size, BasicPublishID)
 	binary.BigEndian.PutUint16(head[11:], 0)
@@ -32,7 +32,7 @@ func AppendPublish(dst []byte, channel uint16, exchange, routingKey string, mand
 // AppendDeliver appends a basic.deliver frame. The strings hold at most 255 bytes: the caller has checked it.
 func AppendDeliver(dst []byte, channel uint16, consumerTag string, tag uint64, redelivered bool, exchange, routingKey string) []byte {
 	n, size := len(dst), deliverSize+len(consumerTag)+len(exchange)+len(routingKey)
-	dst = extend(dst, size)
+	dst = Extend(dst, size)
 	head := (*[12]byte)(dst[n:])
 	putMethod(head[:], channel, size, BasicDeliverID)
 	head[11] = byte(len(consumerTag))
@@ -72,7 +72,7 @@ func AppendReject(dst []byte, channel uint16, tag uint64, requeue bool) []byte {
 
 func appendSettle(dst []byte, channel uint16, id MethodID, tag uint64, bits byte) []byte {
 	n := len(dst)
-	dst = extend(dst, settleSize)
+	dst = Extend(dst, settleSize)
 	b := (*[settleSize]byte)(dst[n:])
 	putMethod(b[:], channel, settleSize, id)
 	binary.BigEndian.PutUint64(b[11:], tag)

@@ -43,8 +43,8 @@ const (
 	flagKnown = 0xFFFC // all of the properties'
 )
 
-// isZero says in one go whether nothing is set.
-func (p *Properties) isZero() bool {
+// IsZero says in one go whether nothing is set.
+func (p *Properties) IsZero() bool {
 	return len(p.ContentType)|len(p.ContentEncoding)|len(p.Headers)|int(p.DeliveryMode)|int(p.Priority)|len(p.CorrelationID)|
 		len(p.ReplyTo)|len(p.Expiration)|len(p.MessageID)|len(p.Type)|len(p.UserID)|len(p.AppID)|len(p.ClusterID) == 0 &&
 		p.Headers == nil && p.Timestamp.IsZero()

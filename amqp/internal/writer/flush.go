@@ -55,6 +55,7 @@ func (w *Writer) flush() (done bool, err error) {
 				w.buf = w.collect(w.buf)
 			}
 			if len(w.buf) == 0 {
+				w.urgent = false
 				done = w.closing
 				if done {
 					w.fail(ErrClosed)
@@ -98,7 +99,7 @@ const (
 // which halves what that one can do.
 func (w *Writer) settle() {
 	began := time.Now()
-	before := 0
+	before, fulls := 0, w.fulls.Load()
 	for look := range looks {
 		for range 1 << look >> 1 {
 			runtime.Gosched()
@@ -106,6 +107,10 @@ func (w *Writer) settle() {
 				w.mu.Lock()
 				return
 			}
+		}
+		if w.fulls.Load() != fulls {
+			w.nap()
+			return
 		}
 		if !w.mu.TryLock() {
 			continue // somebody is adding
@@ -146,7 +151,7 @@ func (w *Writer) putBack(buf []byte) {
 func (w *Writer) swapAndWrite() (err error) {
 	out, large, written := w.buf, w.large, w.written
 	w.buf, w.large, w.written = w.spare, w.spareLarge, nil
-	w.spare, w.spareLarge, w.copied = nil, nil, 0
+	w.spare, w.spareLarge, w.copied, w.urgent = nil, nil, 0, false
 	w.passBaton()
 	w.take()
 	var rest []byte

@@ -20,6 +20,7 @@ func (w *Writer) commitFull(buf []byte) {
 	if w.collect != nil {
 		buf = w.collect(buf)
 	}
+	w.fulls.Add(1)
 	w.writeInline(buf)
 	w.mu.Unlock()
 }
@@ -32,13 +33,16 @@ func (w *Writer) mayInline() bool {
 // writeInline swaps the buffers and writes what the socket takes at once. The
 // lock is held before and after, and not in between.
 func (w *Writer) writeInline(buf []byte) {
-	w.buf, w.spare = w.spare, nil
+	w.buf, w.spare, w.urgent = w.spare, nil, false
 	w.take()
 	n := w.inline.try(buf)
 	w.mu.Lock()
 	w.putBack(buf)
 	if n < len(buf) {
 		w.rest, w.spare = buf[n:], nil
+	}
+	if w.napping && w.mayNap() {
+		return
 	}
 	if len(w.rest) > 0 || len(w.buf) > 0 || w.kicked || w.closing {
 		w.wake() // also if it was kicked: it may have come and gone meanwhile

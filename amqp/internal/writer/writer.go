@@ -6,6 +6,7 @@
 //	writer.go   the two buffers and the critical section
 //	room.go     the bound on what is buffered, and waiting for room
 //	flush.go    the flusher: kick, settle, swap, write
+//	nap.go      the flusher while others write
 //	large.go    bodies that are written from the caller's memory
 //	inline*.go  callers who write without the flusher: the lone one, and who fills the buffer
 //
@@ -45,6 +46,9 @@ type Writer struct {
 	kick    chan struct{} // capacity 1: the flusher has something to do
 	room    chan struct{} // capacity 1: a baton for those who wait for room
 	done    chan struct{} // closed with err
+	alarm   *time.Timer   // ends a nap
+	// fulls counts the buffers that were written by who had filled them.
+	fulls atomic.Uint32
 	// progress is odd while a write is under way, and moves on with each.
 	progress atomic.Uint32
 
@@ -62,7 +66,9 @@ type Writer struct {
 	spareLarge  []large
 	parts, left net.Buffers
 	kicked      bool
-	waiting     int // for room
+	urgent      bool // somebody waits for what buf brings
+	napping     bool // the flusher is in nap
+	waiting     int  // for room
 	closing     bool
 	err         error
 }
@@ -101,6 +107,17 @@ func (w *Writer) refusal() error {
 
 // Commit leaves the critical section with buf to be written.
 func (w *Writer) Commit(buf []byte) {
+	w.urgent = true
+	if w.napping {
+		w.wake()
+	}
+	w.CommitLater(buf)
+}
+
+// CommitLater is Commit for what nobody waits for, or who does calls Hurry before:
+// while buffers are filled, and written by who fills them, it may lie there for
+// the time of a nap.
+func (w *Writer) CommitLater(buf []byte) {
 	if len(buf) >= enough && w.mayInline() {
 		w.commitFull(buf)
 		return
@@ -111,6 +128,20 @@ func (w *Writer) Commit(buf []byte) {
 	}
 	w.passBaton()
 	w.mu.Unlock()
+}
+
+// Hurry is for a caller who is about to wait for what CommitLater was given. It
+// writes that itself where it can, and never waits for the socket.
+func (w *Writer) Hurry() {
+	w.mu.Lock()
+	switch {
+	case len(w.buf) == 0 || w.urgent || w.err != nil:
+		w.mu.Unlock()
+	case w.mayInline():
+		w.commitFull(w.buf)
+	default:
+		w.Commit(w.buf)
+	}
 }
 
 // wake has the flusher look at what there is. The lock is held.
@@ -155,10 +186,7 @@ func (w *Writer) Close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.closing = true
-	select {
-	case w.kick <- struct{}{}:
-	default:
-	}
+	w.wake()
 }
 
 // Progress is odd while a write to the socket is under way, and another number
