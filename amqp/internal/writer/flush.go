@@ -108,8 +108,7 @@ func (w *Writer) settle() {
 				return
 			}
 		}
-		if w.fulls.Load() != fulls {
-			w.nap()
+		if w.fulls.Load() != fulls && w.nap() {
 			return
 		}
 		if !w.mu.TryLock() {

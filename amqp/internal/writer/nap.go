@@ -7,10 +7,11 @@ import "time"
 // for the millisecond that is the least for which an idle Go program sleeps.
 const napTime = 500 * time.Microsecond
 
-// nap enters the critical section when those who fill buffers have stopped, or
-// somebody waits for what is there. To settle instead, which is to look again and
-// again, takes half as much processor time as they do.
-func (w *Writer) nap() {
+// nap enters the critical section when those who fill buffers have stopped. It
+// reports false, and does not, when somebody waits for what is there. To settle
+// instead, which is to look again and again, takes half as much processor time as
+// they do.
+func (w *Writer) nap() bool {
 	w.mu.Lock()
 	for flood := true; flood && w.mayNap(); {
 		fulls := w.fulls.Load()
@@ -25,6 +26,11 @@ func (w *Writer) nap() {
 		w.napping = false
 		flood = w.fulls.Load() != fulls
 	}
+	if w.urgent {
+		w.mu.Unlock()
+		return false
+	}
+	return true
 }
 
 // mayNap tells whether nothing that is there needs the flusher. The lock is held.
