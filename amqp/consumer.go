@@ -84,7 +84,8 @@ type Consumer struct {
 	workers   atomic.Int32 // of Process
 
 	// What follows belongs to the reader.
-	batch []*delivery // of the read under way
+	batch      []*delivery // of the read under way
+	batchBytes int64
 }
 
 // WithConsumer starts a consumer (basic.consume), gives it to body, and cancels

@@ -88,6 +88,7 @@ func (c *Consumer) receive(d *delivery) {
 		c.ch.conn.touched = append(c.ch.conn.touched, c)
 	}
 	c.batch = append(c.batch, d)
+	c.batchBytes += int64(d.size) + envelopeSize
 }
 
 // handOver gives the ranges what one read brought. It reports whether the reader
@@ -95,12 +96,9 @@ func (c *Consumer) receive(d *delivery) {
 func (c *Consumer) handOver() (full bool, err error) {
 	var behind int64
 	if c.limit == 0 {
-		var bytes int64
-		for _, d := range c.batch {
-			bytes += int64(d.size) + envelopeSize
-		}
-		behind = c.buffered.Add(bytes) - bytes
+		behind = c.buffered.Add(c.batchBytes) - c.batchBytes
 	}
+	c.batchBytes = 0
 	c.ch.conn.stats.delivered.Add(uint64(len(c.batch))) // before anybody gets to see them
 	if t := c.ch.conn.cfg.Trace; t != nil && t.Delivered != nil {
 		for _, d := range c.batch {
