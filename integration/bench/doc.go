@@ -32,6 +32,10 @@
 // not part of it; publishing includes a round trip at the end, so that
 // everything has arrived.
 //
+// Where one channel and one goroutine do the work, the bound takes part as well:
+// the floor with what any client with this interface has to do, and nothing else.
+// See bounds.
+//
 // rabbitmq-c is compiled when a C compiler and librabbitmq-dev are there, and
 // loudly left out otherwise. It takes part where one thread with one connection
 // can.

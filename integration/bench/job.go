@@ -14,7 +14,7 @@ import (
 
 // Job is what a child process is told to do.
 type Job struct {
-	Client string // ours, official, raw; rabbitmq-c is another program
+	Client string // ours, official, raw, bound; rabbitmq-c is another program
 	Kind   string // publish, confirm, waiters, consume, connections, channels, ranges, latency
 	Addr   string
 	TLS    bool   `json:",omitempty"`
@@ -80,7 +80,7 @@ func runChild(text string) error {
 		return fmt.Errorf("job: %w", err)
 	}
 	work, ok := map[string]map[string]func(*meter) error{
-		leveret: ours, amqp091: officials, floor: raws,
+		leveret: ours, amqp091: officials, floor: raws, bound: bounds,
 	}[j.Client][j.Kind]
 	if !ok {
 		return fmt.Errorf("%s has no mode %q", j.Client, j.Kind)

@@ -113,7 +113,7 @@ func chooseClients(pattern string) (chosen []string, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("-clients: %w", err)
 	}
-	for _, c := range []string{leveret, amqp091, floor, rabbitmqC} {
+	for _, c := range []string{leveret, amqp091, floor, rabbitmqC, bound} {
 		if re.MatchString(c) {
 			chosen = append(chosen, c)
 		}
@@ -127,7 +127,7 @@ func report(o *options, all []*Measured) error {
 	if err := printTable(os.Stdout, table); err != nil {
 		return err
 	}
-	if err := printCosts(os.Stdout, all); err != nil {
+	if err := errors.Join(printBounds(os.Stdout, all), printCosts(os.Stdout, all)); err != nil {
 		return err
 	}
 	if o.json != "" {

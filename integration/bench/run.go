@@ -129,7 +129,7 @@ func (r *runner) do(ctx context.Context, mode Mode) (m *Measured, err error) {
 	}
 	for turn := range r.rounds * turns {
 		for _, client := range r.clients {
-			if mode.Clients != nil && !slices.Contains(mode.Clients, client) || client == rabbitmqC && r.cProgram == "" {
+			if mode.Clients != nil && !slices.Contains(mode.Clients, client) || client == rabbitmqC && r.cProgram == "" || client == bound && !boundDoes(&mode.Job) {
 				continue
 			}
 			result, failed := r.once(ctx, mode, client, r.seconds/float64(turns))

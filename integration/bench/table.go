@@ -105,6 +105,33 @@ func printTable(w io.Writer, rows []Row) error {
 	return err
 }
 
+// printBounds prints how far ours is from what any client has to do, and that
+// from the floor.
+func printBounds(w io.Writer, all []*Measured) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	title := "\nmode\tfigure\tours\tbound\traw\t× bound\tbound × raw"
+	for _, m := range all {
+		figures := []*figure{rate, cpu}
+		if m.Job.Kind == "waiters" {
+			figures = []*figure{p50, cpu}
+		}
+		for _, f := range figures {
+			ours, ok := m.median(leveret, f)
+			least, known := m.median(bound, f)
+			raw, floored := m.median(floor, f)
+			if !ok || !known || !floored {
+				continue
+			}
+			if title != "" {
+				fmt.Fprintln(t, title)
+				title = ""
+			}
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%.3g\t%.3g\n", m.Name, f.name, f.show(ours), f.show(least), f.show(raw), ours/least, least/raw)
+		}
+	}
+	return t.Flush()
+}
+
 // printCosts prints what a message costs each client, whether or not there is a
 // target for it.
 func printCosts(w io.Writer, all []*Measured) error {

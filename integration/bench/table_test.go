@@ -41,6 +41,20 @@ func TestTargetsAreJudgedByMedians(t *testing.T) {
 	assert.Contains(t, text.String(), "2 of 4 targets reached, 2 not measured")
 }
 
+func TestOursIsComparedWithTheBoundAndThatWithTheFloor(t *testing.T) {
+	m := &Measured{Mode: Mode{Name: "null/publish/16B"}, Rounds: map[string][]Result{
+		leveret: {perSecond(300)}, bound: {perSecond(600)}, floor: {perSecond(800)},
+	}}
+	var text strings.Builder
+	require.NoError(t, printBounds(&text, []*Measured{m}))
+	assert.Regexp(t, `null/publish/16B +messages a second +300 +600 +800 +0\.5 +0\.75\n`, text.String())
+
+	text.Reset()
+	delete(m.Rounds, floor)
+	require.NoError(t, printBounds(&text, []*Measured{m}))
+	assert.Empty(t, text.String(), "there is nothing to compare")
+}
+
 func TestChartIsXML(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "chart.svg")
 	m := &Measured{

@@ -36,6 +36,7 @@ const (
 	amqp091   = "official"
 	floor     = "raw"
 	rabbitmqC = "rabbitmq-c"
+	bound     = "bound" // see bounds
 )
 
 type direction bool
@@ -48,8 +49,8 @@ const (
 // Target is a figure to reach: so many times the one of against.
 type Target struct {
 	figure  *figure
-	against string // "": nothing, bound is the figure itself
-	bound   float64
+	against string // "": nothing, limit is the figure itself
+	limit   float64
 	is      direction
 }
 
@@ -59,17 +60,17 @@ func (t Target) String() string {
 		sign = "≥"
 	}
 	if t.against == "" {
-		return sign + " " + t.figure.show(t.bound)
+		return sign + " " + t.figure.show(t.limit)
 	}
-	return fmt.Sprintf("%s %g × %s", sign, t.bound, t.against)
+	return fmt.Sprintf("%s %g × %s", sign, t.limit, t.against)
 }
 
 // reached judges ours against a reference.
 func (t Target) reached(ours, reference float64) bool {
 	if t.is == atLeast {
-		return ours >= t.bound*reference
+		return ours >= t.limit*reference
 	}
-	return ours <= t.bound*reference
+	return ours <= t.limit*reference
 }
 
 func count(v float64) string {
