@@ -211,7 +211,7 @@ func (c *confirms) resolveUpTo(tag uint64, ack bool) (count int) {
 func (c *confirms) resolve(n uint64, m *unconfirmed, ack bool) {
 	var err error
 	switch {
-	case c.returns[n] != nil:
+	case len(c.returns) > 0 && c.returns[n] != nil:
 		err = c.failed(n, m, ErrReturned)
 	case !ack:
 		err = c.failed(n, m, ErrNacked)
@@ -242,7 +242,9 @@ func (c *confirms) settle(n uint64, entry *unconfirmed, err error) {
 		*c.win.at(n) = unconfirmed{}
 		c.win.open--
 	}
-	delete(c.returns, n)
+	if len(c.returns) > 0 {
+		delete(c.returns, n)
+	}
 	if c.traced != nil {
 		c.traced(ConfirmInfo{m.exchange, m.routingKey, n, err})
 	}

@@ -272,10 +272,13 @@ func (p *Publisher) passBaton() {
 // relieve at the end.
 func (p *Publisher) settle(err error) {
 	p.settled++
-	failure, ok := err.(*PublishError) //nolint:errorlint // it was made by failed
-	if !ok {
-		return
+	if err != nil {
+		p.fail(err.(*PublishError)) //nolint:errorlint,forcetypeassert // it was made by failed
 	}
+}
+
+// fail takes a message's failure. The caller holds confirms.mu.
+func (p *Publisher) fail(failure *PublishError) {
 	p.failed.add(failure)
 	if p.opts.OnFailure == nil {
 		if p.failed.first == failure {
