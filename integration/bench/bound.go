@@ -29,7 +29,7 @@ var bounds = map[string]func(*meter) error{
 
 // boundDoes tells whether the bound can do a mode.
 func boundDoes(j *Job) bool {
-	return bounds[j.Kind] != nil && j.Channels == 1 && j.Connections == 1 && j.Goroutines == 1 && j.Hold == 0
+	return bounds[j.Kind] != nil && j.Channels == 1 && j.Connections == 1 && j.Goroutines == 1 && j.Hold == 0 && !j.Props
 }
 
 // boundWriter is where messages are copied to.
