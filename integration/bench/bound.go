@@ -90,9 +90,11 @@ func boundPublish(m *meter) error {
 	return err
 }
 
-// confirmed has a goroutine read confirms, and call each with the tag.
-func (c *rawConn) confirms(group *errgroup.Group, each func(tag uint64) (more bool)) {
+// confirms has a goroutine read confirms, and call each with the tag. It closes
+// answers at the end.
+func (c *rawConn) confirms(group *errgroup.Group, answers chan struct{}, each func(tag uint64) (more bool)) {
 	group.Go(func() error {
+		defer close(answers)
 		for {
 			f, err := c.await(basicAck)
 			if err != nil || !each(confirmTag(f.payload)) {
@@ -112,7 +114,7 @@ func boundConfirm(m *meter) error {
 	var confirmed, last atomic.Uint64 // last: 0 while more is sent
 	room := make(chan struct{}, 1)
 	var group errgroup.Group
-	c.confirms(&group, func(tag uint64) bool {
+	c.confirms(&group, room, func(tag uint64) bool {
 		confirmed.Store(tag)
 		select {
 		case room <- struct{}{}:
@@ -127,7 +129,9 @@ func boundConfirm(m *meter) error {
 			if err := w.flush(); err != nil {
 				return err
 			}
-			<-room
+			if _, ok := <-room; !ok {
+				return group.Wait()
+			}
 		}
 		if err := w.append(message); err != nil {
 			return err
@@ -139,7 +143,9 @@ func boundConfirm(m *meter) error {
 		return err
 	}
 	for confirmed.Load() < sent {
-		<-room
+		if _, ok := <-room; !ok && confirmed.Load() < sent {
+			return group.Wait()
+		}
 	}
 	m.stop()
 	t.end()
@@ -156,7 +162,7 @@ func boundWaiter(m *meter) error {
 	}
 	answer := make(chan struct{}, 1)
 	var group errgroup.Group
-	c.confirms(&group, func(uint64) bool {
+	c.confirms(&group, answer, func(uint64) bool {
 		answer <- struct{}{}
 		return true
 	})
@@ -167,7 +173,9 @@ func boundWaiter(m *meter) error {
 		if _, err := c.nc.Write(one); err != nil {
 			return err
 		}
-		<-answer
+		if _, ok := <-answer; !ok {
+			return group.Wait()
+		}
 		t.took(time.Since(began))
 	}
 	m.stop()

@@ -3,8 +3,9 @@ package writer
 import "time"
 
 // napTime is how long the flusher leaves those alone who write what they have
-// filled. When they stop, what is left in the buffer lies there for as long, or
-// for the millisecond that is the least for which an idle Go program sleeps.
+// filled. When they stop, what is left in the buffer lies there for at most twice
+// as long, or twice the millisecond that is the least for which an idle Go program
+// sleeps.
 const napTime = 500 * time.Microsecond
 
 // nap enters the critical section when those who fill buffers have stopped. It

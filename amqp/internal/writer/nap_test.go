@@ -57,6 +57,17 @@ func TestANapEndsAfterTheFlood(t *testing.T) {
 	assert.Equal(t, 4*napTime, took)
 }
 
+// Who stops right after a nap has begun has to wait for the next one as well, and for no more.
+func TestWhatIsLeftLiesForTwoNapsAtMost(t *testing.T) {
+	took, found := napOf(t, func(w *Writer) {
+		time.Sleep(time.Microsecond)
+		sayLater(t, w, strings.Repeat("x", enough))
+		sayLater(t, w, "the rest")
+	})
+	assert.Equal(t, "the rest", found)
+	assert.Equal(t, 2*napTime, took)
+}
+
 func TestWhatEndsANap(t *testing.T) {
 	lot := strings.Repeat("x", 16<<20)
 	for name, c := range map[string]struct {
