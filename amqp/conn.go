@@ -308,6 +308,11 @@ func (c *Conn) beginRoom(ctx context.Context) ([]byte, error) {
 	if buf, ok := c.out.TryBeginRoom(); ok {
 		return buf, nil
 	}
+	return c.awaitRoom(ctx)
+}
+
+// awaitRoom is beginRoom for who has found none.
+func (c *Conn) awaitRoom(ctx context.Context) ([]byte, error) {
 	// A broker that waits for its own output to be read may take nothing until
 	// then, so this counts as waiting for the reader.
 	c.await(+1)

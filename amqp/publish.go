@@ -87,7 +87,7 @@ func (ch *Channel) publish(ctx context.Context, s *sending, msg *Message) (n uin
 	for {
 		buf, ok := ch.conn.out.TryBeginRoom()
 		if !ok {
-			if buf, err = ch.conn.beginRoom(ctx); err != nil {
+			if buf, err = ch.conn.awaitRoom(ctx); err != nil {
 				return 0, err
 			}
 		}
@@ -206,7 +206,8 @@ func (ch *Channel) appendLarge(ctx context.Context, buf, body []byte) {
 	ticket.Wait(ctx)
 }
 
-// gate returns what a message has to wait for, with the writer's lock held.
+// gate returns what a message has to wait for, which publish has found that it
+// must, with the writer's lock held.
 func (ch *Channel) gate(p *Publisher) gate {
 	switch {
 	case ch.conn.blocked != nil:
@@ -239,10 +240,7 @@ func (ch *Channel) pass(ctx context.Context, g gate) error {
 // checkRoute refuses what the protocol can't carry. The properties are checked
 // where they are encoded.
 func checkRoute(exchange, routingKey string) error {
-	if len(exchange) > maxShortString || len(routingKey) > maxShortString {
-		return errors.Join(checkName("exchange", exchange), checkName("routing key", routingKey))
-	}
-	return nil
+	return errors.Join(checkName("exchange", exchange), checkName("routing key", routingKey))
 }
 
 // Confirm has the broker confirm what is published on the channel from here on

@@ -3,7 +3,7 @@
 // Bench measures this library beside the official Go client, rabbitmq-c and the
 // raw floor, which is a socket with pre-encoded frames and no client at all.
 //
-//	go run . -svg bench.svg -json bench.json    everything: about three quarters of an hour
+//	go run . -svg bench.svg -json bench.json    everything: about forty minutes
 //	go run . -quick                             every mode once, shortly: does it work
 //	go run . -list                              the names of the modes
 //	go run . -run '^null/(publish|ack)/16B$'    some of them

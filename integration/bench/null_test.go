@@ -144,3 +144,17 @@ func TestNullLedgerRefusesASecondAck(t *testing.T) {
 		assert.Error(t, err, tag)
 	}
 }
+
+// Each kind of the bound does its work to the end.
+func TestTheBoundWorks(t *testing.T) {
+	for kind, do := range bounds {
+		t.Run(kind, func(t *testing.T) {
+			j := serveOne(t, orders{body: 16})
+			j.Kind, j.Queue, j.Body, j.Goroutines, j.Window, j.Prefetch, j.Messages = kind, "bench", 16, 1, 100, -1, 1000
+			require.True(t, boundDoes(j))
+			m := newMeter(j)
+			require.NoError(t, do(m))
+			assert.GreaterOrEqual(t, m.result().Messages, int64(1000))
+		})
+	}
+}

@@ -39,11 +39,8 @@ func encode(j *Job, atMost int) (block []byte, n int) {
 
 // rawPublish writes whole blocks; goroutines make no difference to it.
 func rawPublish(m *meter) error {
-	conns, err := openRaw(m.Job)
+	conns, err := started(m)
 	if err != nil {
-		return err
-	}
-	if err := m.start(); err != nil {
 		return err
 	}
 	var group errgroup.Group
@@ -63,6 +60,15 @@ func rawPublish(m *meter) error {
 	err = group.Wait()
 	m.stop()
 	return err
+}
+
+// started opens the job's connections and channels, and starts the clock.
+func started(m *meter) ([]*rawConn, error) {
+	conns, err := openRaw(m.Job)
+	if err != nil {
+		return nil, err
+	}
+	return conns, m.start()
 }
 
 // confirming opens one channel in confirm mode.
@@ -128,11 +134,8 @@ func rawWaiter(m *meter) error {
 
 // rawConsume acknowledges what one read brought by one multiple ack a channel.
 func rawConsume(m *meter) error {
-	conns, err := openRaw(m.Job)
+	conns, err := started(m)
 	if err != nil {
-		return err
-	}
-	if err := m.start(); err != nil {
 		return err
 	}
 	var group errgroup.Group
