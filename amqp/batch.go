@@ -25,6 +25,7 @@ func (c *Consumer) Batches(size int, wait time.Duration) iter.Seq[*Batch] {
 	}
 	return func(yield func(*Batch) bool) {
 		c.stopIfCancelled()
+		defer c.ch.conn.enterOther()()
 		for items := range xiter.Batches(&c.stream, size, wait) {
 			if b := c.batchOf(items); b.Len() > 0 && !yield(b) {
 				return

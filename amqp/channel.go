@@ -57,7 +57,7 @@ type Channel struct {
 	// roster counts the changes of consumers.
 	roster atomic.Uint32
 
-	// What follows belongs to the reader.
+	// What follows belongs to who reads.
 	content  content
 	lastTag  uint64
 	run      tagRun
@@ -264,7 +264,7 @@ func (ch *Channel) tell(cause error, at wire.MethodID) (told bool) {
 		end(cause)
 	}
 	for _, c := range consumers {
-		c.stream.Stop(cause)
+		c.stop(cause)
 	}
 	if returns != nil {
 		returns.stream.End(cause)
@@ -382,6 +382,9 @@ func (ch *Channel) onCloseOk(m *wire.ChannelCloseOk) error {
 func (ch *Channel) remove() {
 	c := ch.conn
 	c.known[ch.id] = nil
+	if fed := c.lead.fed; fed != nil && fed.ch == ch {
+		c.lead.fed = nil // which would keep the channel in memory
+	}
 	c.forget(ch)
 }
 

@@ -43,7 +43,8 @@ type Conn struct {
 	// waiting counts who waits for something that the reader has to bring:
 	// while there is anybody, back-pressure does not stop the reader.
 	waiting atomic.Int32
-	nudge   chan struct{}         // capacity 1: wakes a reader that holds back
+	nudge   chan struct{} // capacity 1: wakes a reader that holds back
+	lead    lead
 	closing atomic.Bool           // the reader must not hold back any more
 	paused  atomic.Bool           // the reader holds back, so the peer's silence means nothing
 	failed  atomic.Pointer[error] // what writing failed with
@@ -73,7 +74,7 @@ type Conn struct {
 	waiters waiterPool
 	routes  slab.Items[route] // guarded by the writer's lock
 
-	// What follows belongs to the reader.
+	// What follows belongs to who reads, see lead.
 	in         frameReader
 	known      []*Channel // channels, without the lock
 	touched    []*Consumer
@@ -119,6 +120,7 @@ func newConn(cfg *Config, raw, nc net.Conn) *Conn {
 	c.conn = c
 	c.out = writer.New(nc, writer.Options{Limit: writeLimit, Collect: c.collectAcks})
 	c.in.src = nc
+	c.lead.rouse = make(chan struct{}, 1)
 	c.in.more.init(nc)
 	c.text = c.bytes.String
 	return c
@@ -272,7 +274,7 @@ func (c *Conn) writeLoop(context.Context) error {
 	c.failed.Store(&err)
 	c.closing.Store(true)
 	c.wake()
-	if c.raw.SetReadDeadline(time.Now().Add(lastWordTimeout)) != nil {
+	if c.boundReads(time.Now().Add(lastWordTimeout)) != nil {
 		_ = c.raw.Close() // a connection of Config.Dial's that knows no deadlines
 	}
 	return nil
@@ -281,13 +283,18 @@ func (c *Conn) writeLoop(context.Context) error {
 // await counts those who wait for what the reader brings.
 func (c *Conn) await(n int32) int32 {
 	count := c.waiting.Add(n)
-	if n > 0 && count == 1 {
+	switch {
+	case n > 0 && count == 1:
 		c.wake()
+	case n > 0:
+		c.claim()
 	}
 	return count
 }
 
+// wake has the reader look at what has changed.
 func (c *Conn) wake() {
+	c.claim()
 	select {
 	case c.nudge <- struct{}{}:
 	default:

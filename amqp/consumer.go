@@ -80,10 +80,12 @@ type Consumer struct {
 	// say of that, unless they had ended before.
 	cancelled atomic.Pointer[error]
 	told      atomic.Bool  // Err has said so
+	ended     atomic.Bool  // the stream has: nothing more comes to the ranges
 	unwanted  atomic.Bool  // nobody will range any more: what comes is given back, or dropped
 	workers   atomic.Int32 // of Process
+	loops     atomic.Int32 // that range over it
 
-	// What follows belongs to the reader.
+	// What follows belongs to who reads.
 	batch      []*delivery // of the read under way
 	batchBytes int64
 }
@@ -118,6 +120,7 @@ func (c *Consumer) Queue() string { return c.queue }
 func (c *Consumer) Messages() iter.Seq2[[]byte, *Envelope] {
 	return func(yield func([]byte, *Envelope) bool) {
 		c.stopIfCancelled()
+		defer c.enterLoop()()
 		for d := range c.stream.All() {
 			if d.DeliveryTag <= c.ch.voided.Load() {
 				continue // basic.recover took it back
@@ -135,7 +138,15 @@ func (c *Consumer) Messages() iter.Seq2[[]byte, *Envelope] {
 // rather than when the news of that has come around.
 func (c *Consumer) stopIfCancelled() {
 	if c.Context().Err() != nil {
-		c.stream.Stop(context.Cause(c.Context()))
+		c.stop(context.Cause(c.Context()))
+	}
+}
+
+// stop ends the ranges, whose last item was the last.
+func (c *Consumer) stop(why error) {
+	c.stream.Stop(why)
+	if !c.ended.Swap(true) {
+		c.ch.conn.interrupt(c)
 	}
 }
 
@@ -180,6 +191,7 @@ func (ch *Channel) consume(ctx context.Context, opts Consume) (*Consumer, error)
 		c.tag = "leveret-" + strconv.FormatUint(ch.conn.tags.Add(1), 10)
 	}
 	c.stream.OnSwap(c.swapped)
+	c.stream.OnLook(func() { ch.conn.readFor(c) })
 	qos, err := ch.enlist(c, opts.Prefetch)
 	if err != nil {
 		return nil, err
@@ -273,7 +285,7 @@ func (c *Consumer) live(ctx context.Context, body func(*Consumer) error) (err er
 	c.ch.inner.Add(1)
 	defer c.ch.inner.Add(-1)
 	inner := c.Context()
-	handle.OnEnd(func() { c.stream.Stop(context.Cause(inner)) })
+	handle.OnEnd(func() { c.stop(context.Cause(inner)) })
 	if c.stream.Len() == 0 {
 		c.drained()
 	}
@@ -294,7 +306,7 @@ func (c *Consumer) live(ctx context.Context, body func(*Consumer) error) (err er
 // close cancels the consumer at the broker and gives back what nobody took.
 func (c *Consumer) close() (err error) {
 	ch := c.ch
-	c.stream.Stop(errConsumerScopeEnded)
+	c.stop(errConsumerScopeEnded)
 	c.unwanted.Store(true)
 	if c.cancelled.Load() != nil {
 		ch.discharge(c)

@@ -191,6 +191,7 @@ func (ch *Channel) onCancel(m *wire.BasicCancel) error {
 	why := fmt.Errorf("%w: consumer %q", ErrConsumerCancelled, c.tag)
 	c.cancelled.Store(&why)
 	c.stream.End(why)
+	c.ended.Store(true)
 	if c.stream.Len() == 0 {
 		c.drained()
 	}
@@ -201,7 +202,7 @@ func (ch *Channel) onCancel(m *wire.BasicCancel) error {
 // stays enlisted until the broker has nothing more to send for it.
 func (c *Consumer) postCancel() {
 	c.unwanted.Store(true)
-	c.stream.Stop(errConsumerScopeEnded)
+	c.stop(errConsumerScopeEnded)
 	c.leave()
 	ch := c.ch
 	p := newCall(&wire.BasicCancel{}, wire.BasicCancelOkID)

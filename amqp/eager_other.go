@@ -9,4 +9,6 @@ type eager struct{}
 
 func (*eager) init(net.Conn) {}
 
+func (*eager) able() bool { return false }
+
 func (*eager) read([]byte) int { return 0 }

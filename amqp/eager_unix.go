@@ -32,6 +32,8 @@ func (e *eager) init(src net.Conn) {
 	}
 }
 
+func (e *eager) able() bool { return e.raw != nil }
+
 // read returns how much it has put into to. The end and any error is left for
 // the next one who waits to meet.
 func (e *eager) read(to []byte) int {

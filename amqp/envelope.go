@@ -163,6 +163,10 @@ func (ch *Channel) acked(tag uint64, tell bool, err error) error {
 		return fmt.Errorf("amqp: ack of delivery %d: %w", tag, ch.end())
 	}
 	c.dirty = append(c.dirty, ch)
+	if c.lead.state.Load() == ledByNobody {
+		c.out.Abort() // sent by whoever reads next, the loop before it waits
+		return nil
+	}
 	c.out.Commit(buf)
 	return nil
 }

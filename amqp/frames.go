@@ -16,6 +16,9 @@ const (
 	// a busy buffer. With small ones, ten such buffers are only out of the cache.
 	floodBuffer = 512 << 10
 	largeFrame  = 512
+	// directSize is the size of a frame from which copying it out of the read
+	// buffer costs more than reading it separately.
+	directSize = 16 << 10
 	// quietReads is how many reads in a row have to fit into a quiet buffer
 	// before the larger one is given back.
 	quietReads = 8
@@ -93,6 +96,12 @@ func (f *frameReader) peek() (h wire.FrameHeader, ok bool) {
 		return h, false
 	}
 	return wire.ParseFrameHeader(f.buf[f.r:]), true
+}
+
+// large tells whether the frame that is being read is one for readBody.
+func (f *frameReader) large() bool {
+	h, ok := f.peek()
+	return ok && h.Size >= directSize
 }
 
 // fill reads more, once.

@@ -58,7 +58,7 @@ func (c *Consumer) Process(workers int, handle func(ctx context.Context, body []
 // Stop ends Messages, Batches and Process without cancelling anything: what is
 // being handled goes on, and what nobody took goes back to the queue at the end
 // of the scope. It is how a graceful shutdown begins.
-func (c *Consumer) Stop() { c.stream.Stop(nil) }
+func (c *Consumer) Stop() { c.stop(nil) }
 
 // process handles one message. It fails when the message could not be settled
 // since the channel has ended.

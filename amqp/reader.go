@@ -10,8 +10,8 @@ import (
 	"github.com/leveret-mq/leveret/amqp/internal/wire"
 )
 
-// readLoop is the reader's goroutine: it gives each frame to the channel it
-// belongs to, and everything that one read brought for a consumer to that
+// readLoop is the reader's goroutine, which leaves reading to a loop now and then,
+// see lead: it gives each frame to the channel it belongs to, and everything that one read brought for a consumer to that
 // consumer at once. It never waits for the application, with the one exception
 // of holdBack. What it allocates is bounded by what has come: by 128 bytes for
 // each byte received, and by trustSize for each channel, beside the buffers.
@@ -46,15 +46,8 @@ var errGoodbye = errors.New("goodbye")
 
 func (c *Conn) readFrames() error {
 	for {
-		ok, err := c.takeAlike()
-		if !ok && err == nil {
-			ok, err = c.takeFrame()
-		}
-		if err != nil {
+		if err := c.takeFrames(); err != nil {
 			return errors.Join(err, c.handOver())
-		}
-		if ok {
-			continue
 		}
 		if direct, err := c.readBody(); direct || err != nil {
 			if err != nil {
@@ -72,15 +65,45 @@ func (c *Conn) readFrames() error {
 			return err
 		}
 		c.holdBack()
-		if err := c.in.fill(); err != nil {
+		if c.mayOffer() {
+			owed, err := c.offer()
+			if err != nil {
+				return err
+			}
+			if owed {
+				continue
+			}
+		}
+		if err := c.fill(); err != nil {
 			return err
 		}
-		if c.in.calm == quietReads {
-			c.bytes.Reset()
-			c.deliveries.Reset()
-			c.giveBack()
+	}
+}
+
+// takeFrames takes all frames that are whole.
+func (c *Conn) takeFrames() error {
+	for {
+		ok, err := c.takeAlike()
+		if !ok && err == nil {
+			ok, err = c.takeFrame()
+		}
+		if !ok || err != nil {
+			return err
 		}
 	}
+}
+
+// fill waits until more has come.
+func (c *Conn) fill() error {
+	if err := c.in.fill(); err != nil {
+		return err
+	}
+	if c.in.calm == quietReads {
+		c.bytes.Reset()
+		c.deliveries.Reset()
+		c.giveBack()
+	}
+	return nil
 }
 
 // takeFrame takes the next frame, if it is whole.
@@ -151,10 +174,6 @@ func (c *Conn) readBody() (done bool, err error) {
 	}
 	return true, ch.onBody(0)
 }
-
-// directSize is the size of a frame from which copying it out of the read
-// buffer costs more than reading it separately.
-const directSize = 16 << 10
 
 // countReads shows the heartbeat that bytes of a large body come in.
 type countReads struct{ c *Conn }
@@ -290,6 +309,7 @@ func (c *Conn) handOver() error {
 		if full {
 			c.full = cons
 		}
+		c.lead.fed = cons
 		c.touched[i] = nil
 	}
 	c.touched = c.touched[:0]

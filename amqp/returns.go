@@ -72,6 +72,7 @@ func (ch *Channel) Returns() iter.Seq2[[]byte, *Return] {
 		ch.stopReturns()
 	}
 	return func(yield func([]byte, *Return) bool) {
+		defer ch.conn.enterOther()()
 		for ret := range r.stream.All() {
 			if !yield(ret.body, ret.Return) {
 				return

@@ -6,11 +6,11 @@ import "time"
 // Config.Trace. Any of them may be nil, and costs nothing then. JoinTraces makes
 // one set of several.
 //
-// A hook is called on the goroutine that the event happens on, the reader's among
-// them, and some are called with locks held, so that they come in the order of
-// the wire: it must neither block nor call the connection or anything in it.
-// Hooks are called at the same time by several goroutines. A Trace must not
-// change while a connection uses it.
+// A hook is called on the goroutine that the event happens on, the reader's or
+// that of a loop over messages among them, and some are called with locks held, so
+// that they come in the order of the wire: it must neither block nor call the
+// connection or anything in it. Hooks are called at the same time by several
+// goroutines. A Trace must not change while a connection uses it.
 type Trace struct {
 	// DialStart is called before an endpoint, "host:port", is tried.
 	DialStart func(addr string)

@@ -14,7 +14,7 @@ func Batches[T any](s *Stream[T], size int, wait time.Duration) Seq[[]T] {
 		b.loop.enter()
 		defer b.loop.leave()
 		defer b.stop()
-		for b.loop.await() {
+		for b.loop.await(nil) {
 			batch, more := b.next()
 			if len(batch) > 0 && !yield(batch) || !more {
 				return

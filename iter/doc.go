@@ -26,4 +26,6 @@
 //
 // A stream does not bound what is pushed: often the protocol does. Where it does not, the producer counts what it has
 // pushed and stops at its bound, until the hook of [Stream.OnSwap] tells it that a loop has taken over all of that.
+// A producer can do without a goroutine, and then without a bound: the hook of [Stream.OnLook] produces on the loop's,
+// when the loop looks for more.
 package iter

@@ -1,8 +1,10 @@
 package iter_test
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/leveret-mq/leveret/iter"
@@ -124,6 +126,28 @@ func ExampleStream_OnSwap() {
 	}
 	fmt.Println(sum)
 	// Output: 15
+}
+
+// A producer without a goroutine: it reads a line each time the loop has nothing left.
+func ExampleStream_OnLook() {
+	s := iter.NewStream[string]()
+	lines := bufio.NewScanner(strings.NewReader("tea\ncake\njam\n"))
+	s.OnLook(func() {
+		if lines.Scan() {
+			s.Push(lines.Text())
+		} else {
+			s.End(lines.Err())
+		}
+	})
+	for order := range s.All() {
+		fmt.Println(order)
+	}
+	fmt.Println(s.Err())
+	// Output:
+	// tea
+	// cake
+	// jam
+	// <nil>
 }
 
 func ExampleBatches() {

@@ -6,6 +6,7 @@ type loop[T any] struct {
 	stream *Stream[T]
 	chunk  *chunk[T] // what the loop claims from
 	link   *link     // nil until the loop waits, unless it shares another loop's waiter
+	large  bool      // there may be memory to give up
 }
 
 // status is what a loop finds when its chunk is exhausted.
@@ -37,9 +38,14 @@ func (l *loop[T]) leave() {
 	s.loops--
 }
 
-// await waits until there is something to claim. It reports false when the loop is over.
-func (l *loop[T]) await() bool {
+// await waits until there is something to claim. Before it looks for that it calls hook, if it is not nil. It reports
+// false when the loop is over.
+func (l *loop[T]) await(hook func()) bool {
 	for {
+		if hook != nil {
+			l.tidy()
+			hook()
+		}
 		switch l.look(true) {
 		case ready:
 			return true
@@ -97,10 +103,21 @@ func (l *loop[T]) takeOver() {
 		next = new(chunk[T])
 	}
 	next.refill(s.in)
+	l.large = cap(s.in) > keep || cap(done.items) > keep
 	s.cur, s.spare, s.in = next, nil, nil
 	if s.loops == 1 {
 		s.in = done.empty()
 		s.spare = done
+	}
+}
+
+// tidy is trim before a hook that may take long.
+func (l *loop[T]) tidy() {
+	if l.large {
+		l.stream.mu.Lock()
+		defer l.stream.mu.Unlock()
+		l.trim()
+		l.large = false
 	}
 }
 

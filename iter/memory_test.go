@@ -27,6 +27,20 @@ func TestAnIdleStreamPinsNoBurst(t *testing.T) {
 			s.End(nil)
 		})
 	})
+	t.Run("its loop produces", func(t *testing.T) {
+		s := iter.NewStream[int]()
+		looks := 0
+		s.OnLook(func() {
+			if looks++; looks < 3 {
+				s.Push(make([]int, burst)...)
+				return
+			}
+			assert.LessOrEqual(t, s.Held(), 2*iter.Keep, "while the hook may wait for long")
+			s.End(nil)
+		})
+		take(3*burst, s.All())
+		assert.Equal(t, 3, looks)
+	})
 	t.Run("its loop has left", func(t *testing.T) {
 		s := iter.NewStream[int]()
 		s.Push(make([]int, burst)...)

@@ -20,6 +20,7 @@ type Stream[T any] struct {
 	idle  queue       // the loops that wait
 	state state
 	err   error
+	look  func() // nil, or called before a loop looks for more
 	swap  func() // nil, or called after a loop has taken over the buffer
 }
 
@@ -38,6 +39,12 @@ func NewStream[T any]() *Stream[T] { return new(Stream[T]) }
 // OnSwap has hook called, on the loop's goroutine and without a lock, each time a loop has taken over what was
 // buffered: when a producer with a bound may go on. It must be set before the stream is used.
 func (s *Stream[T]) OnSwap(hook func()) { s.swap = hook }
+
+// OnLook has hook called each time a loop of All or AllErr looks for more, which it may have to wait for: a producer can
+// use the loop's goroutine to produce it. What the hook has pushed the loop takes at once. It is called without a lock, by
+// several loops at the same time, and also when something is there or the stream has ended; while it runs, nothing wakes
+// its loop, so a hook that waits has to look after that. It must be set before the stream is used.
+func (s *Stream[T]) OnLook(hook func()) { s.look = hook }
 
 // Push appends items, in one step, and wakes as many waiting loops as there are items. It never blocks, and does not
 // keep the slice. After End or Stop it drops the items and returns false.
@@ -117,7 +124,7 @@ func (s *Stream[T]) All() Seq[T] {
 		l := loop[T]{stream: s}
 		l.enter()
 		defer l.leave()
-		for l.await() {
+		for l.await(s.look) {
 			for item, ok := l.chunk.one(); ok; item, ok = l.chunk.one() {
 				if !yield(item) {
 					return

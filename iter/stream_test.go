@@ -273,6 +273,102 @@ func TestTheHookIsCalledForEachSwapAndWithoutTheLock(t *testing.T) {
 	assert.Equal(t, 2, swaps)
 }
 
+func TestTheLoopTakesWhatTheHookHasPushed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // nobody else could wake a loop that waits
+		s := iter.NewStream[int]()
+		looks := 0
+		s.OnLook(func() {
+			assert.Equal(t, max(0, 1-looks), s.Len()) // with the lock held this would hang
+			assert.NoError(t, s.Err())
+			switch looks++; looks {
+			case 1:
+				s.Push(2, 3)
+			case 2:
+				s.Push(4)
+			case 3:
+				s.End(errGone)
+			}
+		})
+		s.Push(1)
+		var got []int
+		for i := range s.All() {
+			got = append(got, i, looks)
+		}
+		assert.Equal(t, []int{1, 1, 2, 1, 3, 1, 4, 2}, got, "it looks when it has taken all")
+		assert.Equal(t, 3, looks, "it does not look beyond the end")
+	})
+}
+
+func TestAPanicOfTheHookIsTheLoops(t *testing.T) {
+	s := iter.NewStream[int]()
+	s.OnLook(func() { panic("the hook is broken") })
+	s.Push(1)
+	assert.Panics(t, func() { take(1, s.All()) }, "on its goroutine")
+	assert.Zero(t, s.Loops())
+}
+
+func TestOnlyAllAndAllErrCallTheHook(t *testing.T) {
+	for name, c := range map[string]struct {
+		loop  func(*iter.Stream[int])
+		looks int
+	}{
+		"All": {func(s *iter.Stream[int]) { take(2, s.All()) }, 2},
+		"AllErr": {func(s *iter.Stream[int]) {
+			for _, err := range s.AllErr() {
+				assert.NoError(t, err)
+			}
+		}, 2},
+		"Batches": {func(s *iter.Stream[int]) { take(2, iter.Batches(s, 2, time.Second)) }, 0},
+		"Merge":   {func(s *iter.Stream[int]) { take(2, iter.Merge(s)) }, 0},
+	} {
+		s := iter.NewStream[int]()
+		looks := 0
+		s.OnLook(func() { looks++ })
+		s.Push(1)
+		s.End(nil)
+		c.loop(s)
+		assert.Zero(t, s.Len(), name)
+		assert.Equal(t, c.looks, looks, name)
+	}
+}
+
+func TestALoopWaitsWhenTheHookHasDoneNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := iter.NewStream[int]()
+		looks := 0
+		s.OnLook(func() { looks++ })
+		begin := time.Now()
+		go func() {
+			for i := range 3 {
+				time.Sleep(time.Second)
+				s.Push(i)
+			}
+			time.Sleep(time.Second)
+			s.End(nil)
+		}()
+		assert.Equal(t, []int{0, 1, 2}, slices.Collect(s.All()))
+		assert.Equal(t, 4*time.Second, time.Since(begin))
+		assert.Equal(t, 2*4, looks, "before it waits, and after")
+	})
+}
+
+func TestTheHookMayEndTheLoop(t *testing.T) {
+	for name, c := range map[string]struct {
+		end  func(*iter.Stream[int], error)
+		want []int
+	}{"End": {(*iter.Stream[int]).End, []int{1}}, "Stop": {(*iter.Stream[int]).Stop, nil}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { // which reports a loop that waits
+				s := iter.NewStream[int]()
+				s.OnLook(func() { c.end(s, errGone) })
+				s.Push(1)
+				assert.Equal(t, c.want, slices.Collect(s.All()))
+				assert.Equal(t, errGone, s.Err())
+			})
+		})
+	}
+}
+
 func TestAllErr(t *testing.T) {
 	s := iter.NewStream[int]()
 	s.Push(7, 8)

@@ -25,6 +25,33 @@ func (w *Writer) commitFull(buf []byte) {
 	w.mu.Unlock()
 }
 
+// Flush writes what is buffered and what was put off, itself where it can. It never
+// waits for the socket.
+func (w *Writer) Flush() {
+	w.mu.Lock()
+	switch {
+	case w.err != nil:
+		w.mu.Unlock()
+	case w.mayInline():
+		w.flushInline()
+		w.mu.Unlock()
+	default:
+		w.Commit(w.buf)
+	}
+}
+
+func (w *Writer) flushInline() {
+	buf := w.buf
+	if w.collect != nil {
+		buf = w.collect(buf)
+	}
+	if len(buf) == 0 {
+		w.buf = buf
+		return
+	}
+	w.writeInline(buf)
+}
+
 // mayInline tells whether the order of bytes lets a caller write. The lock is held.
 func (w *Writer) mayInline() bool {
 	return !w.writing && len(w.rest) == 0 && len(w.large) == 0 && w.inline.able()

@@ -5,6 +5,7 @@ package writer
 import (
 	"bytes"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -228,4 +229,112 @@ func TestWithoutASocketTheFlusherWrites(t *testing.T) {
 	w.Close()
 	require.NoError(t, w.Run())
 	assert.Equal(t, "x", dst.String())
+}
+
+// putOff is a Collect that appends what is put off.
+func putOff(text *string) func([]byte) []byte {
+	return func(dst []byte) []byte {
+		dst, *text = append(dst, *text...), ""
+		return dst
+	}
+}
+
+func TestFlushWritesItself(t *testing.T) {
+	near, far := socketPair(t)
+	put := "put off,"
+	w := New(near, Options{Limit: 100, Collect: putOff(&put)}) // and nobody flushes
+	say(t, w, "said,")
+	w.Flush()
+	put = "alone"
+	w.Flush()
+	assert.EqualValues(t, 4, w.Progress(), "two writes")
+	require.NoError(t, near.Close())
+	assert.Equal(t, "said,put off,alone", string(readAll(far)))
+}
+
+func TestFlushWritesNothingWhenThereIsNothing(t *testing.T) {
+	near, far := socketPair(t)
+	w := New(near, Options{Limit: 100, Collect: func(dst []byte) []byte { return slices.Grow(dst, 100) }})
+	w.Flush()
+	assert.Zero(t, w.Progress())
+	buf, err := w.Begin()
+	require.NoError(t, err)
+	assert.GreaterOrEqual(t, cap(buf), 100, "Collect's buffer is the one to be filled")
+	w.CommitAlone(append(buf, "x"...)) // which writes only if nobody was told to
+	require.NoError(t, near.Close())
+	assert.Equal(t, "x", string(readAll(far)))
+}
+
+func TestFlushLeavesItToTheFlusherWhileSomebodyWrites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := socketPair(t)
+		put := ""
+		w := New(near, Options{Limit: 100, Collect: putOff(&put)})
+		wait := start(w)
+		w.intercept(func() {
+			put = " put off"
+			w.Flush()
+			synctest.Wait() // the flusher finds the role taken
+			assert.NotEmpty(t, put)
+		})
+		buf, err := w.Begin()
+		require.NoError(t, err)
+		w.CommitAlone(append(buf, "inline"...))
+		synctest.Wait()
+		assert.Empty(t, put, "nobody writes it")
+		w.Close()
+		require.NoError(t, wait())
+		require.NoError(t, near.Close())
+		assert.Equal(t, "inline put off", string(readAll(far)))
+	})
+}
+
+func TestFlushDoesNotOvertakeARest(t *testing.T) {
+	near, far := socketPair(t)
+	before := stuff(near)
+	w := New(near, Options{Limit: 1 << 20}) // and nobody flushes yet
+	big := strings.Repeat("x", enough/2)
+	say(t, w, big)
+	within(t, "Flush", func() any { w.Flush(); return nil })
+	assert.NotEmpty(t, w.rest)
+	_, err := io.CopyN(io.Discard, far, int64(before)) // now there would be room
+	require.NoError(t, err)
+	say(t, w, " more")
+	w.Flush()
+	assert.Equal(t, " more", string(w.buf))
+	got := make(chan []byte, 1)
+	go func() { got <- readAll(far) }()
+	w.Close()
+	require.NoError(t, within(t, "Run", w.Run))
+	require.NoError(t, near.Close())
+	assert.Equal(t, big+" more", string(<-got))
+}
+
+func TestFlushDoesNothingAfterAFailure(t *testing.T) {
+	near, _ := socketPair(t)
+	put := "put off"
+	w := New(near, Options{Limit: 100, Collect: putOff(&put)})
+	w.Fail(io.ErrClosedPipe)
+	w.Flush()
+	assert.Zero(t, w.Progress())
+	assert.NotEmpty(t, put)
+	_, err := w.Begin() // with the lock held this would hang
+	assert.Equal(t, io.ErrClosedPipe, err)
+}
+
+func TestWithoutASocketFlushHasTheFlusherWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate()
+		put := ""
+		w := New(g, Options{Limit: 100, Collect: putOff(&put)})
+		wait := start(w)
+		synctest.Wait()
+		put = "put off"
+		w.Flush() // the gate would keep it
+		g.open()
+		synctest.Wait()
+		assert.Equal(t, "put off", g.text())
+		w.Close()
+		require.NoError(t, wait())
+	})
 }

@@ -1,0 +1,207 @@
+package amqp_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/leveret-mq/leveret/amqp"
+)
+
+// ledReads counts the messages that a loop has read itself.
+type ledReads struct{ byLoop, byReader atomic.Int64 }
+
+func (l *ledReads) trace() *amqp.Trace {
+	return &amqp.Trace{Delivered: func(*amqp.Channel, *amqp.Envelope, int) {
+		var callers [32]uintptr
+		frames := runtime.CallersFrames(callers[:runtime.Callers(0, callers[:])])
+		for more := true; more; {
+			var f runtime.Frame
+			if f, more = frames.Next(); strings.HasSuffix(f.Function, ".readFor") {
+				l.byLoop.Add(1)
+				return
+			}
+		}
+		l.byReader.Add(1)
+	}}
+}
+
+// Who reads changes all the time, and every message comes once and in order, every call is answered, every confirm told.
+func TestReadingChangesHandsUnderLoad(t *testing.T) {
+	overTCP(t, func(ctx context.Context, w *world) {
+		const n = 20_000
+		w.queue("q", n)
+		w.queue("aside", 0)
+		var reads ledReads
+		w.cfg.Trace = reads.trace()
+		require.NoError(w, amqp.WithConnection(ctx, w.cfg, func(conn *amqp.Conn) error {
+			return conn.WithChannel(ctx, func(ch *amqp.Channel) error {
+				return ch.WithConsumer(ctx, amqp.Consume{Queue: "q", Prefetch: 20}, func(c *amqp.Consumer) error {
+					var over atomic.Bool
+					conn.Go(func(ctx context.Context) error { return disturb(ctx, conn, &over) })
+					defer over.Store(true)
+					next := 0
+					for body, env := range c.Messages() {
+						require.Equal(w, strconv.Itoa(next), string(body))
+						next++
+						if next%1000 == 0 { // a call from within the loop
+							if _, err := ch.QueueDeclare(ctx, amqp.Queue{Name: "q", Passive: true}); err != nil {
+								return err
+							}
+						}
+						if err := env.Ack(); err != nil {
+							return err
+						}
+						if next == n {
+							return nil
+						}
+					}
+					return errors.New("the messages ended too early")
+				})
+			})
+		}))
+		assert.Positive(w, reads.byLoop.Load(), "the loop reads itself")
+		assert.Positive(w, reads.byReader.Load())
+		assert.Zero(w, w.state("q").Ready+w.state("q").Unacked, "all were acknowledged")
+	})
+}
+
+// disturb does what has others wait for the reader, with pauses.
+func disturb(ctx context.Context, conn *amqp.Conn, over *atomic.Bool) error {
+	return conn.WithChannel(ctx, func(ch *amqp.Channel) error {
+		if err := ch.Confirm(ctx); err != nil {
+			return err
+		}
+		for i := 0; !over.Load(); i++ {
+			if err := ch.Publish(ctx, "", "aside", amqp.Message{Body: make([]byte, 40_000*(i%2))}); err != nil {
+				return err
+			}
+			if _, err := ch.QueueDeclare(ctx, amqp.Queue{Name: "q", Passive: true}); err != nil {
+				return err
+			}
+			_, env, err := ch.Get(ctx, "aside", i%3 == 0)
+			if err != nil {
+				return err
+			}
+			if i%3 != 0 {
+				if err := env.Ack(); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// However long the work takes on a message that its loop has read itself, nobody waits for that: neither who calls, nor
+// the broker for what was acknowledged, nor the next loop for its messages.
+func TestNobodyWaitsForALoopAtWork(t *testing.T) {
+	overTCP(t, func(ctx context.Context, w *world) {
+		const n = 20_000
+		w.queue("q", n)
+		w.queue("other", 0)
+		var reads ledReads
+		w.cfg.Trace = reads.trace()
+		require.NoError(w, amqp.WithConnection(ctx, w.cfg, func(conn *amqp.Conn) error {
+			return conn.WithChannel(ctx, func(ch *amqp.Channel) error {
+				return ch.WithConsumer(ctx, amqp.Consume{Queue: "q", Prefetch: 20}, func(c *amqp.Consumer) error {
+					for _, env := range c.Messages() {
+						before := reads.byLoop.Load()
+						if err := env.Ack(); err != nil {
+							return err
+						}
+						if env.DeliveryTag == n {
+							return errors.New("the loop has not read itself")
+						}
+						if before == 0 || env.DeliveryTag < n/2 {
+							continue
+						}
+						left := n - int(env.DeliveryTag)
+						if err := w.broker.Wait(ctx, func() bool { return w.state("q").Ready+w.state("q").Unacked == left }); err != nil {
+							return err
+						}
+						return beside(ctx, conn)
+					}
+					return errors.New("the messages ended too early")
+				})
+			})
+		}))
+		assert.Positive(w, reads.byLoop.Load())
+	})
+}
+
+// beside needs the connection to be read.
+func beside(ctx context.Context, conn *amqp.Conn) error {
+	return conn.WithChannel(ctx, func(ch *amqp.Channel) error {
+		if err := fill(ch, "other", 0, 1); err != nil {
+			return err
+		}
+		return ch.WithConsumer(ctx, amqp.Consume{Queue: "other"}, func(c *amqp.Consumer) error {
+			for _, env := range c.Messages() {
+				return env.Ack()
+			}
+			return c.Err()
+		})
+	})
+}
+
+// However a consumer ends whose loop reads, it ends.
+func TestAConsumerWhoseLoopReadsEnds(t *testing.T) {
+	for name, end := range map[string]struct {
+		do  func(w *world, c *amqp.Consumer, cancel context.CancelFunc)
+		err error
+	}{
+		"stopped":   {func(_ *world, c *amqp.Consumer, _ context.CancelFunc) { c.Stop() }, nil},
+		"cancelled": {func(_ *world, _ *amqp.Consumer, cancel context.CancelFunc) { cancel() }, context.Canceled},
+		"failed":    {func(_ *world, c *amqp.Consumer, _ context.CancelFunc) { c.Cancel(errBroken) }, errBroken},
+		"by the broker": {func(w *world, _ *amqp.Consumer, _ context.CancelFunc) {
+			w.broker.CancelConsumers("q")
+		}, amqp.ErrConsumerCancelled},
+		"its channel": {func(w *world, _ *amqp.Consumer, _ context.CancelFunc) {
+			w.broker.CloseChannels(406, "PRECONDITION_FAILED - oops")
+		}, amqp.PreconditionFailed},
+		"its connection": {func(w *world, _ *amqp.Consumer, _ context.CancelFunc) {
+			w.broker.CloseConnections(320, "CONNECTION_FORCED - maintenance")
+		}, amqp.ConnectionForced},
+		"the network": {func(w *world, _ *amqp.Consumer, _ context.CancelFunc) { w.broker.Sever() }, amqp.ErrConnectionClosed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			overTCP(t, func(ctx context.Context, w *world) {
+				const n = 10_000
+				w.queue("q", n)
+				var reads ledReads
+				w.cfg.Trace = reads.trace()
+				inner, cancel := context.WithCancel(ctx)
+				defer cancel()
+				err := amqp.WithConnection(ctx, w.cfg, func(conn *amqp.Conn) error {
+					return conn.WithChannel(ctx, func(ch *amqp.Channel) error {
+						return ch.WithConsumer(inner, amqp.Consume{Queue: "q", Prefetch: 20}, func(c *amqp.Consumer) error {
+							c.Go(func(ctx context.Context) error { // when the loop waits
+								err := w.broker.Wait(ctx, func() bool { return w.state("q").Ready+w.state("q").Unacked == 0 })
+								end.do(w, c, cancel)
+								return err
+							})
+							for _, env := range c.Messages() {
+								if err := env.Ack(); err != nil {
+									return err
+								}
+							}
+							return c.Err()
+						})
+					})
+				})
+				require.ErrorIs(w, err, end.err)
+				assert.Positive(w, reads.byLoop.Load())
+			})
+		})
+	}
+}
+
+var errBroken = errors.New("the program is broken")
