@@ -80,7 +80,7 @@ type Consumer struct {
 	// say of that, unless they had ended before.
 	cancelled atomic.Pointer[error]
 	told      atomic.Bool  // Err has said so
-	ended     atomic.Bool  // the stream has: nothing more comes to the ranges
+	ended     atomic.Bool  // the stream was stopped
 	unwanted  atomic.Bool  // nobody will range any more: what comes is given back, or dropped
 	workers   atomic.Int32 // of Process
 	loops     atomic.Int32 // that range over it

@@ -191,7 +191,6 @@ func (ch *Channel) onCancel(m *wire.BasicCancel) error {
 	why := fmt.Errorf("%w: consumer %q", ErrConsumerCancelled, c.tag)
 	c.cancelled.Store(&why)
 	c.stream.End(why)
-	c.ended.Store(true)
 	if c.stream.Len() == 0 {
 		c.drained()
 	}

@@ -280,6 +280,45 @@ func TestOthersWhoWaitClaimTheReader(t *testing.T) {
 	}
 }
 
+func TestRangesThatDoNotReadClaimTheReader(t *testing.T) {
+	for name, loop := range map[string]func(c *Consumer){
+		"batches": func(c *Consumer) {
+			for range c.Batches(1, time.Hour) {
+				t.Error("a message from nowhere")
+			}
+		},
+		"returns": func(c *Consumer) {
+			for range c.ch.Returns() {
+				t.Error("a message from nowhere")
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, _ := offered(t)
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				loop(c)
+			}()
+			eventually(t, "it claims", func() bool { return c.ch.conn.lead.state.Load() == ledOwed })
+			c.stop(nil)
+			c.ch.die(ErrChannelClosed, 0)
+			<-done
+			assert.Zero(t, c.ch.conn.lead.others.Load())
+		})
+	}
+}
+
+// What the broker said before writing failed is read for some time, whatever a loop does.
+func TestTheLastWordsAreReadUntilADeadline(t *testing.T) {
+	c, _ := offered(t)
+	conn := c.ch.conn
+	conn.out.Fail(io.ErrClosedPipe)
+	require.NoError(t, conn.writeLoop(t.Context()))
+	assert.WithinDuration(t, time.Now().Add(lastWordTimeout), conn.lead.deadline, lastWordTimeout)
+	assert.Equal(t, ledOwed, conn.lead.state.Load(), "and by the reader")
+}
+
 func TestWhenReadingIsOffered(t *testing.T) {
 	near, _ := tcpPair(t)
 	ready := func() (*Conn, *Consumer) {
