@@ -88,6 +88,9 @@ func (c *Conn) offer() (owed bool, err error) {
 	l := &c.lead
 	l.state.Store(ledByNobody)
 	c.unlessAlone()
+	if l.fed.stream.Len() == 0 {
+		c.claim() // the loop may have looked before, and wait
+	}
 	for nap := shortNap; ; nap = min(2*nap, longNap) {
 		reads := c.in.reads.Load()
 		expired := l.sleep(nap)

@@ -190,6 +190,7 @@ func TestALoopLeavesToTheReaderWhatItCannotDo(t *testing.T) {
 			require.ErrorIs(t, conn.lead.err, test.err)
 			if test.err == errUnfinished { //nolint:errorlint // the very same
 				assert.NotNil(t, panicked)
+				conn.lead.fed = c
 				assert.PanicsWithValue(t, errUnfinished, func() { _, _ = conn.offer() }, "nobody knows what is locked")
 			}
 		})
@@ -367,10 +368,18 @@ func TestWhenReadingIsOffered(t *testing.T) {
 	}
 }
 
+// atWork is a connection in a bubble whose loop has been given a message.
+func atWork() *Conn {
+	conn, consumers := readerOf(nil)
+	conn.lead.fed = consumers[0]
+	conn.lead.fed.stream.Push(new(delivery))
+	return conn
+}
+
 // offering runs offer in a bubble, with what the loop does meanwhile.
 func offering(t *testing.T, meanwhile func(conn *Conn, l *lead)) (owed bool, took time.Duration) {
 	synctest.Test(t, func(*testing.T) {
-		conn, _ := readerOf(nil)
+		conn := atWork()
 		conn.lead.err = io.EOF
 		begin := time.Now()
 		over := make(chan struct{})
@@ -412,7 +421,7 @@ func TestTheReaderReadsWhenItIsWanted(t *testing.T) {
 
 func TestWhoHasComeBeforeTheOfferClaimsToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		conn, _ := readerOf(nil)
+		conn := atWork()
 		conn.await(+1)
 		begin := time.Now()
 		owed, err := conn.offer()
@@ -425,12 +434,26 @@ func TestWhoHasComeBeforeTheOfferClaimsToo(t *testing.T) {
 
 func TestAnOfferThatNobodyTookIsNotRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		conn, consumers := readerOf(nil)
-		conn.lead.fed = consumers[0]
+		conn := atWork()
 		owed, err := conn.offer()
 		require.NoError(t, err)
 		assert.False(t, owed)
 		assert.Nil(t, conn.lead.fed, "before there is something new")
+	})
+}
+
+// A loop that was faster than the offer may wait already, and would wait for the time of a nap.
+func TestALoopThatHasLookedBeforeTheOfferDoesNotWaitForIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conn := atWork()
+		for range conn.lead.fed.stream.All() {
+			break
+		}
+		begin := time.Now()
+		owed, err := conn.offer()
+		require.NoError(t, err)
+		assert.True(t, owed)
+		assert.Zero(t, time.Since(begin))
 	})
 }
 
@@ -500,6 +523,8 @@ func TestWhatALoopAcknowledgesAtWorkIsSentWithinANap(t *testing.T) {
 	c.ch.ledger.add(1, 1, false)
 	env := &Envelope{DeliveryTag: 1, channel: c.ch}
 	require.NoError(t, env.Ack())
+	conn.lead.fed = c
+	c.stream.Push(new(delivery))
 	owed, err := conn.offer()
 	require.NoError(t, err)
 	assert.False(t, owed)
