@@ -11,7 +11,7 @@ import (
 // lead says who reads the socket. That is the reader; but while a lot comes, each read
 // brings little, and one loop takes it all and settles each before it takes the next,
 // the reader leaves it to that loop: who waits for messages reads them itself. To wake
-// it from another goroutine costs more than twenty small messages do.
+// it from another goroutine costs as much as ten or twenty small messages do.
 //
 //	reader ──offer──▶ nobody ──the loop waits──▶ loop
 //	  ▲ ▲               │ ▲                       │

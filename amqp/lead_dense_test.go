@@ -33,6 +33,16 @@ func (l *ledReads) trace() *amqp.Trace {
 	}}
 }
 
+// dense consumes from queue "q" with a prefetch that brings messages closely.
+func (w *world) dense(ctx, inner context.Context, reads *ledReads, body func(*amqp.Conn, *amqp.Channel, *amqp.Consumer) error) error {
+	w.cfg.Trace = reads.trace()
+	return amqp.WithConnection(ctx, w.cfg, func(conn *amqp.Conn) error {
+		return conn.WithChannel(ctx, func(ch *amqp.Channel) error {
+			return ch.WithConsumer(inner, amqp.Consume{Queue: "q", Prefetch: 20}, func(c *amqp.Consumer) error { return body(conn, ch, c) })
+		})
+	})
+}
+
 // Who reads changes all the time, and every message comes once and in order, every call is answered, every confirm told.
 func TestReadingChangesHandsUnderLoad(t *testing.T) {
 	overTCP(t, func(ctx context.Context, w *world) {
@@ -40,33 +50,29 @@ func TestReadingChangesHandsUnderLoad(t *testing.T) {
 		w.queue("q", n)
 		w.queue("aside", 0)
 		var reads ledReads
-		w.cfg.Trace = reads.trace()
-		require.NoError(w, amqp.WithConnection(ctx, w.cfg, func(conn *amqp.Conn) error {
-			return conn.WithChannel(ctx, func(ch *amqp.Channel) error {
-				return ch.WithConsumer(ctx, amqp.Consume{Queue: "q", Prefetch: 20}, func(c *amqp.Consumer) error {
-					var over atomic.Bool
-					conn.Go(func(ctx context.Context) error { return disturb(ctx, conn, &over) })
-					defer over.Store(true)
-					next := 0
-					for body, env := range c.Messages() {
-						require.Equal(w, strconv.Itoa(next), string(body))
-						next++
-						if next%1000 == 0 { // a call from within the loop
-							if _, err := ch.QueueDeclare(ctx, amqp.Queue{Name: "q", Passive: true}); err != nil {
-								return err
-							}
-						}
-						if err := env.Ack(); err != nil {
-							return err
-						}
-						if next == n {
-							return nil
-						}
+		err := w.dense(ctx, ctx, &reads, func(conn *amqp.Conn, ch *amqp.Channel, c *amqp.Consumer) error {
+			var over atomic.Bool
+			conn.Go(func(ctx context.Context) error { return disturb(ctx, conn, &over) })
+			defer over.Store(true)
+			next := 0
+			for body, env := range c.Messages() {
+				require.Equal(w, strconv.Itoa(next), string(body))
+				next++
+				if next%1000 == 0 { // a call from within the loop
+					if _, err := ch.QueueDeclare(ctx, amqp.Queue{Name: "q", Passive: true}); err != nil {
+						return err
 					}
-					return errors.New("the messages ended too early")
-				})
-			})
-		}))
+				}
+				if err := env.Ack(); err != nil {
+					return err
+				}
+				if next == n {
+					return nil
+				}
+			}
+			return errors.New("the messages ended too early")
+		})
+		require.NoError(w, err)
 		assert.Positive(w, reads.byLoop.Load(), "the loop reads itself")
 		assert.Positive(w, reads.byReader.Load())
 		assert.Zero(w, w.state("q").Ready+w.state("q").Unacked, "all were acknowledged")
@@ -108,31 +114,27 @@ func TestNobodyWaitsForALoopAtWork(t *testing.T) {
 		w.queue("q", n)
 		w.queue("other", 0)
 		var reads ledReads
-		w.cfg.Trace = reads.trace()
-		require.NoError(w, amqp.WithConnection(ctx, w.cfg, func(conn *amqp.Conn) error {
-			return conn.WithChannel(ctx, func(ch *amqp.Channel) error {
-				return ch.WithConsumer(ctx, amqp.Consume{Queue: "q", Prefetch: 20}, func(c *amqp.Consumer) error {
-					for _, env := range c.Messages() {
-						before := reads.byLoop.Load()
-						if err := env.Ack(); err != nil {
-							return err
-						}
-						if env.DeliveryTag == n {
-							return errors.New("the loop has not read itself")
-						}
-						if before == 0 || env.DeliveryTag < n/2 {
-							continue
-						}
-						left := n - int(env.DeliveryTag)
-						if err := w.broker.Wait(ctx, func() bool { return w.state("q").Ready+w.state("q").Unacked == left }); err != nil {
-							return err
-						}
-						return beside(ctx, conn)
-					}
-					return errors.New("the messages ended too early")
-				})
-			})
-		}))
+		err := w.dense(ctx, ctx, &reads, func(conn *amqp.Conn, _ *amqp.Channel, c *amqp.Consumer) error {
+			for _, env := range c.Messages() {
+				before := reads.byLoop.Load()
+				if err := env.Ack(); err != nil {
+					return err
+				}
+				if env.DeliveryTag == n {
+					return errors.New("the loop has not read itself")
+				}
+				if before == 0 || env.DeliveryTag < n/2 {
+					continue
+				}
+				left := n - int(env.DeliveryTag)
+				if err := w.broker.Wait(ctx, func() bool { return w.state("q").Ready+w.state("q").Unacked == left }); err != nil {
+					return err
+				}
+				return beside(ctx, conn)
+			}
+			return errors.New("the messages ended too early")
+		})
+		require.NoError(w, err)
 		assert.Positive(w, reads.byLoop.Load())
 	})
 }
@@ -176,26 +178,21 @@ func TestAConsumerWhoseLoopReadsEnds(t *testing.T) {
 			overTCP(t, func(ctx context.Context, w *world) {
 				const n = 10_000
 				w.queue("q", n)
-				var reads ledReads
-				w.cfg.Trace = reads.trace()
 				inner, cancel := context.WithCancel(ctx)
 				defer cancel()
-				err := amqp.WithConnection(ctx, w.cfg, func(conn *amqp.Conn) error {
-					return conn.WithChannel(ctx, func(ch *amqp.Channel) error {
-						return ch.WithConsumer(inner, amqp.Consume{Queue: "q", Prefetch: 20}, func(c *amqp.Consumer) error {
-							c.Go(func(ctx context.Context) error { // when the loop waits
-								err := w.broker.Wait(ctx, func() bool { return w.state("q").Ready+w.state("q").Unacked == 0 })
-								end.do(w, c, cancel)
-								return err
-							})
-							for _, env := range c.Messages() {
-								if err := env.Ack(); err != nil {
-									return err
-								}
-							}
-							return c.Err()
-						})
+				var reads ledReads
+				err := w.dense(ctx, inner, &reads, func(_ *amqp.Conn, _ *amqp.Channel, c *amqp.Consumer) error {
+					c.Go(func(ctx context.Context) error { // when the loop waits
+						err := w.broker.Wait(ctx, func() bool { return w.state("q").Ready+w.state("q").Unacked == 0 })
+						end.do(w, c, cancel)
+						return err
 					})
+					for _, env := range c.Messages() {
+						if err := env.Ack(); err != nil {
+							return err
+						}
+					}
+					return c.Err()
 				})
 				require.ErrorIs(w, err, end.err)
 				assert.Positive(w, reads.byLoop.Load())

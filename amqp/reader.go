@@ -10,11 +10,12 @@ import (
 	"github.com/leveret-mq/leveret/amqp/internal/wire"
 )
 
-// readLoop is the reader's goroutine, which leaves reading to a loop now and then,
-// see lead: it gives each frame to the channel it belongs to, and everything that one read brought for a consumer to that
+// readLoop is the reader's goroutine: it gives each frame to the channel it
+// belongs to, and everything that one read brought for a consumer to that
 // consumer at once. It never waits for the application, with the one exception
 // of holdBack. What it allocates is bounded by what has come: by 128 bytes for
-// each byte received, and by trustSize for each channel, beside the buffers.
+// each byte received, and by trustSize for each channel, beside the buffers. Now
+// and then a loop does this instead, see lead.
 func (c *Conn) readLoop(context.Context) error {
 	err := c.readFrames()
 	if said := new(Error); errors.As(err, &said) {

@@ -81,18 +81,21 @@ func TestPushAfterTheEndDropsItsItems(t *testing.T) {
 	}
 }
 
+// trickle pushes 0 to n-1, one a second, and ends the stream a second later. It belongs into a bubble.
+func trickle(s *iter.Stream[int], n int) {
+	for i := range n {
+		time.Sleep(time.Second)
+		s.Push(i)
+	}
+	time.Sleep(time.Second)
+	s.End(nil)
+}
+
 func TestALoopWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := iter.NewStream[int]()
 		begin := time.Now()
-		go func() {
-			for i := range 5 {
-				time.Sleep(time.Second)
-				s.Push(i)
-			}
-			time.Sleep(time.Second)
-			s.End(nil)
-		}()
+		go trickle(s, 5)
 		n := 0
 		for i := range s.All() {
 			assert.Equal(t, n, i)
@@ -338,14 +341,7 @@ func TestALoopWaitsWhenTheHookHasDoneNothing(t *testing.T) {
 		looks := 0
 		s.OnLook(func() { looks++ })
 		begin := time.Now()
-		go func() {
-			for i := range 3 {
-				time.Sleep(time.Second)
-				s.Push(i)
-			}
-			time.Sleep(time.Second)
-			s.End(nil)
-		}()
+		go trickle(s, 3)
 		assert.Equal(t, []int{0, 1, 2}, slices.Collect(s.All()))
 		assert.Equal(t, 4*time.Second, time.Since(begin))
 		assert.Equal(t, 2*4, looks, "before it waits, and after")
