@@ -313,8 +313,9 @@ func officialConnections(m *meter) error {
 	return nil
 }
 
-// openAll opens the job's channels, in a row or from a goroutine each.
-func openAll(m *meter, then func(ch *official.Channel, i int) error) error {
+// openAll opens the job's channels, in a row or from a goroutine each, and calls
+// full when all are open.
+func openAll(m *meter, then func(ch *official.Channel, i int) error, full func()) error {
 	c, err := dialOfficial(m.Job)
 	if err != nil {
 		return err
@@ -335,21 +336,22 @@ func openAll(m *meter, then func(ch *official.Channel, i int) error) error {
 			return then(ch, i)
 		})
 	}
-	err = group.Wait()
+	if err := group.Wait(); err != nil {
+		return err
+	}
 	m.total.Add(int64(m.Channels))
-	return err
+	full()
+	return c.Close()
 }
 
 func officialChannels(m *meter) error {
-	err := openAll(m, func(*official.Channel, int) error { return nil })
-	m.stop()
-	return err
+	return openAll(m, func(*official.Channel, int) error { return nil }, m.stop)
 }
 
 func officialRanges(m *meter) error {
 	var ranging sync.WaitGroup
 	ranging.Add(m.Channels)
-	err := openAll(m, func(ch *official.Channel, i int) error {
+	return openAll(m, func(ch *official.Channel, i int) error {
 		deliveries, err := ch.Consume(m.Queue, "range-"+strconv.Itoa(i), false, false, false, false, nil)
 		if err != nil {
 			return err
@@ -360,12 +362,9 @@ func officialRanges(m *meter) error {
 			}
 		}()
 		return nil
+	}, func() {
+		ranging.Wait()
+		m.weigh()
+		m.stop()
 	})
-	if err != nil {
-		return err
-	}
-	ranging.Wait()
-	m.weigh()
-	m.stop()
-	return nil
 }

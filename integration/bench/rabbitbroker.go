@@ -30,7 +30,7 @@ func startRabbit(ctx context.Context) (*rabbitBroker, string, error) {
 	b := &rabbitBroker{node: node}
 	j := Job{Vhost: "/"}
 	j.Addr = b.addr()
-	if b.keep, err = dialRaw(&j); err == nil {
+	if b.keep, err = dialRaw(&j, 0); err == nil {
 		_, err = b.keep.call(append(appendMethod(nil, 1, channelOpen, ""), appendMethod(nil, 1, confirmSelect, uint8(0))...), confirmSelectOk)
 	}
 	if err != nil {

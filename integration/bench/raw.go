@@ -4,8 +4,8 @@ package main
 
 import (
 	"encoding/binary"
+	"errors"
 	"math"
-	"runtime"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -281,7 +281,7 @@ func rawConnections(m *meter) error {
 	}
 	conns := make([]*rawConn, m.Connections)
 	for i := range conns {
-		c, err := dialRaw(m.Job)
+		c, err := dialRaw(m.Job, usualHeartbeat)
 		if err != nil {
 			return err
 		}
@@ -289,13 +289,17 @@ func rawConnections(m *meter) error {
 	}
 	m.total.Add(int64(m.Connections))
 	m.stop()
-	runtime.KeepAlive(conns)
+	for _, c := range conns {
+		if err := c.bye(); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
 // rawChannels opens channels in a row, or writes all requests at once.
 func rawChannels(m *meter) error {
-	c, err := dialRaw(m.Job)
+	c, err := dialRaw(m.Job, usualHeartbeat)
 	if err != nil {
 		return err
 	}
@@ -316,5 +320,5 @@ func rawChannels(m *meter) error {
 	}
 	m.total.Add(int64(m.Channels))
 	m.stop()
-	return err
+	return errors.Join(err, c.bye())
 }
