@@ -19,8 +19,8 @@ import (
 // It is valid inside the callback that WithConnection gives it to. All its
 // methods are safe for concurrent use.
 //
-// It runs three goroutines, however many channels and consumers it has: the
-// reader, the flusher and the heartbeat.
+// It runs two goroutines, however many channels and consumers it has: the
+// reader and the flusher.
 type Conn struct {
 	*scope.Scope
 
@@ -50,6 +50,7 @@ type Conn struct {
 	failed  atomic.Pointer[error] // what writing failed with
 	lapse   atomic.Int64          // when the broker last let a polite step pass, see lapsed; 0: it has answered since
 	beats   atomic.Uint32         // heartbeats that came
+	heart   heart
 	born    time.Time
 	inner   atomic.Int32 // scopes of channels
 
@@ -138,7 +139,8 @@ func (c *Conn) run(ctx context.Context, body func(*Conn) error) (err error) {
 		c.handle.OnEnd(c.stopWatchers)
 		m.Go(c.readLoop)
 		m.Go(c.writeLoop)
-		m.Go(c.heartbeatLoop)
+		c.startHeart()
+		defer c.heart.stop()
 		defer func() { err = joinCause(err, c.close()) }()
 		c.cfg.Trace.connected(c)
 		err, echoed = c.handle.Run(func() error { return body(c) })

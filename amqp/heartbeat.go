@@ -1,8 +1,8 @@
 package amqp
 
 import (
-	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/leveret-mq/leveret/amqp/internal/wire"
@@ -13,37 +13,71 @@ import (
 // part of a half one that had passed before, two and a half at most.
 const ticksToDie = 4
 
-// heartbeatLoop looks twice in an interval whether bytes came, whether any were
-// sent, and whether what is being written gets out. It compares counters, so
-// that the two paths of the messages never ask for the time.
+// heart looks twice in an interval whether bytes came, whether any were sent, and
+// whether what is being written gets out. It compares counters, so that the two
+// paths of the messages never ask for the time. Between the looks it is a timer and
+// no goroutine.
 // https://www.rabbitmq.com/docs/heartbeats
-func (c *Conn) heartbeatLoop(context.Context) error {
-	tick := c.tuning.Heartbeat / 2
-	if tick == 0 {
-		tick = quietTick
+type heart struct {
+	timer *time.Timer
+	tick  time.Duration
+	pulse pulse
+
+	mu      sync.Mutex // held during a look
+	stopped bool
+	ended   chan struct{} // closed by a look that came too late
+}
+
+// startHeart must be followed by heart.stop.
+func (c *Conn) startHeart() {
+	h := &c.heart
+	h.tick = c.tuning.Heartbeat / 2
+	if h.tick == 0 {
+		h.tick = quietTick
 	}
-	ticker := time.NewTicker(tick)
-	defer ticker.Stop()
-	var p pulse
-	for {
-		select {
-		case <-c.dead:
-			return nil
-		case <-ticker.C:
-		}
-		p.look(c)
-		if c.tuning.Heartbeat == 0 {
-			continue
-		}
-		if !p.wrote {
-			c.beat()
-		}
-		switch {
-		case p.silent >= ticksToDie:
-			c.die("nothing came from the broker")
-		case p.stuck >= ticksToDie:
-			c.die("the broker took nothing of what was sent")
-		}
+	h.ended = make(chan struct{})
+	h.mu.Lock() // the first look may be as soon as there is a timer
+	defer h.mu.Unlock()
+	h.timer = time.AfterFunc(h.tick, c.heartbeat)
+}
+
+// stop returns when no look is being made, and none will be.
+func (h *heart) stop() {
+	h.mu.Lock()
+	h.stopped = true
+	early := h.timer.Stop()
+	h.mu.Unlock()
+	if !early {
+		<-h.ended
+	}
+}
+
+// heartbeat is one look.
+func (c *Conn) heartbeat() {
+	h := &c.heart
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.stopped {
+		close(h.ended)
+		return
+	}
+	h.timer.Reset(h.tick)
+	if c.ended() {
+		return
+	}
+	p := &h.pulse
+	p.look(c)
+	if c.tuning.Heartbeat == 0 {
+		return
+	}
+	if !p.wrote {
+		c.beat()
+	}
+	switch {
+	case p.silent >= ticksToDie:
+		c.die("nothing came from the broker")
+	case p.stuck >= ticksToDie:
+		c.die("the broker took nothing of what was sent")
 	}
 }
 
