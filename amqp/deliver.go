@@ -99,6 +99,9 @@ func (c *Consumer) handOver() (full bool, err error) {
 		behind = c.buffered.Add(c.batchBytes) - c.batchBytes
 	}
 	c.batchBytes = 0
+	if behind > 0 {
+		c.ch.conn.crowd = true
+	}
 	c.ch.conn.stats.delivered.Add(uint64(len(c.batch))) // before anybody gets to see them
 	if t := c.ch.conn.cfg.Trace; t != nil && t.Delivered != nil {
 		for _, d := range c.batch {

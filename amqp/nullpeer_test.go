@@ -2,6 +2,7 @@ package amqp
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net"
 	"os"
@@ -40,6 +41,8 @@ func newNullPeer(feed []byte, more func() []byte) *nullPeer {
 	p.changed = sync.NewCond(&p.mu)
 	return p
 }
+
+func (p *nullPeer) dial(context.Context, string, string) (net.Conn, error) { return p, nil }
 
 func (p *nullPeer) Read(b []byte) (int, error) {
 	p.mu.Lock()
@@ -113,7 +116,7 @@ func (p *nullPeer) take(channel uint16, payload []byte) {
 	case wire.BasicAckID:
 		p.settling++
 	case wire.ConnectionStartOkID:
-		p.say(0, &wire.ConnectionTune{ChannelMax: 10, FrameMax: readerFrameMax})
+		p.say(0, &wire.ConnectionTune{ChannelMax: 100, FrameMax: readerFrameMax})
 	case wire.ConnectionOpenID:
 		p.say(0, &wire.ConnectionOpenOk{})
 	case wire.ConnectionCloseID:

@@ -65,6 +65,12 @@ func (c *Conn) readFrames() error {
 		if err := c.handOver(); err != nil {
 			return err
 		}
+		if c.crowd {
+			// Those who have messages now run before more is read. What piles up is out
+			// of the cache when its turn comes, and the garbage collector goes through it
+			// again and again: 10 connections with 10 consumers each take half as long.
+			runtime.Gosched()
+		}
 		c.holdBack()
 		if c.mayOffer() {
 			owed, err := c.offer()
@@ -296,7 +302,7 @@ func (c *Conn) sayWhy(err error) {
 // handOver gives the consumers what has been read for them, and the ledgers
 // their tags before that.
 func (c *Conn) handOver() error {
-	c.putOff = 0
+	c.putOff, c.crowd = 0, len(c.touched) > 1
 	for i, ch := range c.tagged {
 		ch.enterTags()
 		c.tagged[i] = nil

@@ -29,7 +29,7 @@ var bounds = map[string]func(*meter) error{
 
 // boundDoes tells whether the bound can do a mode.
 func boundDoes(j *Job) bool {
-	return bounds[j.Kind] != nil && j.Channels == 1 && j.Connections == 1 && j.Goroutines == 1 && j.Hold == 0 && !j.Props
+	return bounds[j.Kind] != nil && (j.Channels == 1 || j.Kind == "consume") && j.Connections == 1 && j.Goroutines == 1 && j.Hold == 0 && !j.Props
 }
 
 // boundWriter is where messages are copied to.
@@ -214,6 +214,33 @@ func (b *boundMailbox) take(done []*boundDelivery) []*boundDelivery {
 	return done
 }
 
+// loop handles what is put into the box, and acknowledges each filling.
+func (b *boundMailbox) loop(m *meter, ack func(tag uint64) error) error {
+	t := tally{m: m}
+	defer t.end()
+	var batch []*boundDelivery
+	for more := true; more; {
+		for batch = b.take(batch); len(batch) == 0 && more; batch = b.take(batch) {
+			select {
+			case <-b.filled:
+			case <-m.done:
+				more = false
+			}
+		}
+		var tag uint64
+		for _, d := range batch {
+			tag = d.DeliveryTag
+			more = t.more()
+		}
+		if !m.NoAck && more {
+			if err := ack(tag); err != nil {
+				return nil // it was closed
+			}
+		}
+	}
+	return nil
+}
+
 func boundConsume(m *meter) error {
 	conns, err := started(m)
 	if err != nil {
@@ -226,61 +253,68 @@ func boundConsume(m *meter) error {
 	if err := c.consume(m.Job, m.Queue); err != nil {
 		return err
 	}
-	box := &boundMailbox{filled: make(chan struct{}, 1)}
+	// Of many channels the acknowledgements are written together, before the next read.
+	acks := &boundWriter{c: c}
+	boxes := make([]*boundMailbox, m.Channels+1) // by channel
 	var group errgroup.Group
-	group.Go(func() error { return c.collect(m, box) })
+	for i := range m.Channels {
+		id := uint16(i + 1)
+		box := &boundMailbox{filled: make(chan struct{}, 1)}
+		boxes[id] = box
+		group.Go(func() error {
+			return box.loop(m, func(tag uint64) error {
+				err := acks.append(appendAck(nil, id, tag, true))
+				if err == nil && m.Channels == 1 {
+					err = acks.flush()
+				}
+				return err
+			})
+		})
+	}
+	group.Go(func() error { return c.collect(m, boxes, acks) })
 	group.Go(func() error {
 		<-m.done
 		m.stop()
 		return c.nc.Close()
 	})
-	t := tally{m: m}
-	var batch []*boundDelivery
-	for more := true; more; {
-		for batch = box.take(batch); len(batch) == 0 && more; batch = box.take(batch) {
-			select {
-			case <-box.filled:
-			case <-m.done:
-				more = false
-			}
-		}
-		var tag uint64
-		for _, d := range batch {
-			tag = d.DeliveryTag
-			more = t.more()
-		}
-		if !m.NoAck && more {
-			if _, err := c.nc.Write(appendAck(nil, 1, tag, true)); err != nil {
-				break // it was closed
-			}
-		}
-	}
-	t.end()
 	_ = group.Wait() // that it was closed
 	return nil
 }
 
+// boundReads is how many reads of many channels are handed over at once: as ours does it,
+// since one brings each channel a message.
+const boundReads = 2 << 20 / (2 * frameMax)
+
 // collect reads deliveries until the connection ends.
-func (c *rawConn) collect(m *meter, box *boundMailbox) error {
+func (c *rawConn) collect(m *meter, boxes []*boundMailbox, acks *boundWriter) error {
 	const piece = 32 << 10
 	var deliveries []boundDelivery
 	var bytes []byte
-	var batch []*boundDelivery
-	for {
+	batches := make([][]*boundDelivery, len(boxes))
+	var touched []uint16
+	for reads := 1; ; {
 		f, ok, err := c.in.take()
 		if err != nil {
 			return err
 		}
-		if !ok {
-			box.put(batch)
-			clear(batch)
-			batch = batch[:0]
+		batch := &batches[f.channel]
+		switch {
+		case !ok:
+			if len(touched) < 2 || reads%boundReads == 0 || c.in.w < len(c.in.buf) {
+				for _, id := range touched {
+					boxes[id].put(batches[id])
+					clear(batches[id])
+					batches[id] = batches[id][:0]
+				}
+				touched = touched[:0]
+			}
+			if err := acks.flush(); err != nil {
+				return err
+			}
 			if err := c.in.fill(); err != nil {
 				return err
 			}
-			continue
-		}
-		switch {
+			reads++
 		case f.method() == basicDeliver:
 			if len(deliveries) == 0 {
 				deliveries = make([]boundDelivery, piece/unsafe.Sizeof(boundDelivery{}))
@@ -289,13 +323,16 @@ func (c *rawConn) collect(m *meter, box *boundMailbox) error {
 			deliveries = deliveries[1:]
 			d.DeliveryTag = deliveryTag(f.payload)
 			d.ConsumerTag, d.RoutingKey = "raw", "bench"
-			batch = append(batch, d)
-		case f.kind == frameBody && len(batch) > 0:
+			if len(*batch) == 0 {
+				touched = append(touched, f.channel)
+			}
+			*batch = append(*batch, d)
+		case f.kind == frameBody && len(*batch) > 0:
 			if len(bytes) < m.Body {
 				bytes = make([]byte, max(2*piece, m.Body))
 			}
 			copy(bytes, f.payload)
-			batch[len(batch)-1].body = &bytes[0]
+			(*batch)[len(*batch)-1].body = &bytes[0]
 			bytes = bytes[m.Body:]
 		}
 	}

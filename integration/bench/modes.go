@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -181,11 +182,13 @@ func flatModes() (all []Mode) {
 	flat("null/flat/publish-channels", channels, func(n int) Mode {
 		return Mode{Job: Job{Kind: "publish", Body: 16, Channels: n}, Clients: goAndRaw}
 	})
+	// What it takes that each channel has a goroutine of the program's is in the bound.
+	withBound := append(slices.Clone(goAndRaw), bound)
 	flat("null/flat/consume-channels", channels, func(n int) Mode {
-		return Mode{Job: Job{Kind: "consume", Body: 16, NoAck: true, Channels: n}, Clients: goAndRaw}
+		return Mode{Job: Job{Kind: "consume", Body: 16, NoAck: true, Channels: n}, Clients: withBound}
 	})
 	flat("null/flat/ack-channels", channels, func(n int) Mode {
-		return Mode{Job: Job{Kind: "consume", Body: 16, Prefetch: -1, Channels: n}, Clients: goAndRaw}
+		return Mode{Job: Job{Kind: "consume", Body: 16, Prefetch: -1, Channels: n}, Clients: withBound}
 	})
 	outstanding := []int{10, 1000, 100_000}
 	flat("null/flat/unconfirmed", outstanding, func(n int) Mode {
