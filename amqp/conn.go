@@ -81,7 +81,7 @@ type Conn struct {
 	touched    []*Consumer
 	putOff     int       // bytes read since handing over could have been
 	full       *Consumer // one of them has more than it may
-	crowd      bool      // several were given messages, or one had some it has not looked at
+	giveWay    bool      // to loops that were given messages
 	tagged     []*Channel
 	deliveries slab.Items[delivery]
 	bytes      slab.Bytes

@@ -98,10 +98,10 @@ func (c *Consumer) handOver() (full bool, err error) {
 	if c.limit == 0 {
 		behind = c.buffered.Add(c.batchBytes) - c.batchBytes
 	}
-	c.batchBytes = 0
-	if behind > 0 {
-		c.ch.conn.crowd = true
+	if in := &c.ch.conn.in; behind > 0 || in.brimful && c.batchBytes >= int64(len(c.batch))*(largeFrame+envelopeSize) {
+		c.ch.conn.giveWay = true
 	}
+	c.batchBytes = 0
 	c.ch.conn.stats.delivered.Add(uint64(len(c.batch))) // before anybody gets to see them
 	if t := c.ch.conn.cfg.Trace; t != nil && t.Delivered != nil {
 		for _, d := range c.batch {
