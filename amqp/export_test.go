@@ -1,6 +1,16 @@
 package amqp
 
-import "log/slog"
+import (
+	"log/slog"
+	"testing"
+	"time"
+)
 
 // DefaultLogger is where a Config without a Logger logs.
 func DefaultLogger() *slog.Logger { return Config{}.withDefaults().Logger }
+
+// OfferGap has reads count as close that are so far apart, until the test has ended.
+func OfferGap(t testing.TB, gap time.Duration) {
+	before := offerGap.Swap(int64(gap))
+	t.Cleanup(func() { offerGap.Store(before) })
+}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -36,6 +37,7 @@ func (l *ledReads) trace() *amqp.Trace {
 // dense consumes from queue "q" with a prefetch that brings messages closely.
 func (w *world) dense(ctx, inner context.Context, reads *ledReads, body func(*amqp.Conn, *amqp.Channel, *amqp.Consumer) error) error {
 	w.cfg.Trace = reads.trace()
+	amqp.OfferGap(w, time.Second) // however slow the machine is
 	return amqp.WithConnection(ctx, w.cfg, func(conn *amqp.Conn) error {
 		return conn.WithChannel(ctx, func(ch *amqp.Channel) error {
 			return ch.WithConsumer(inner, amqp.Consume{Queue: "q", Prefetch: 20}, func(c *amqp.Consumer) error { return body(conn, ch, c) })

@@ -76,9 +76,15 @@ func (w *Writer) flush() (done bool, err error) {
 }
 
 const (
-	// enough is what one write should have, if there are people to add it:
-	// from here on larger ones gain little. Who has added so much writes it.
+	// enough is what one write should have, if there are people to add it: of
+	// small messages larger ones gain nothing, as they leave the fastest cache. Who
+	// has added so much writes it.
 	enough = 32 << 10
+	// plenty is that of large messages, which cost those who write them more than
+	// those who add them: with 4 KiB to 64 KiB publishing takes a fifth less. It is
+	// so many of them.
+	plenty = 256 << 10
+	many   = 32
 	// flood is what is there, when a look finds it, only if somebody adds as
 	// fast as it can.
 	flood = 8 << 10
@@ -90,6 +96,19 @@ const (
 	trickleTime = 50 * time.Microsecond
 	floodTime   = 500 * time.Microsecond
 )
+
+// aimFor notes how large the last message was.
+func (w *Writer) aimFor(size int) {
+	w.aim = min(max(many*size, enough), plenty)
+}
+
+// goal is how much is worth a write now. The lock is held.
+func (w *Writer) goal() int {
+	if w.urgent {
+		return enough
+	}
+	return max(w.aim, enough)
+}
 
 // settle enters the critical section when nobody adds any more for the moment, or
 // enough is there. Those who are ready to append do so first: otherwise the
@@ -117,7 +136,7 @@ func (w *Writer) settle() {
 		n := len(w.buf)
 		idle := look > 0 && n == before
 		trickle := n > before && n < flood && time.Since(began) > trickleTime
-		if idle || trickle || n >= enough || len(w.large) > 0 {
+		if idle || trickle || n >= w.goal() || len(w.large) > 0 {
 			return
 		}
 		before = n

@@ -338,3 +338,31 @@ func TestWithoutASocketFlushHasTheFlusherWrite(t *testing.T) {
 		require.NoError(t, wait())
 	})
 }
+
+// What one write should have depends on what it is made of, unless somebody waits for it.
+func TestHowMuchIsWorthAWrite(t *testing.T) {
+	for _, c := range []struct {
+		size, atLeast int
+		waits         bool
+	}{
+		{16, enough, false}, {1 << 10, enough, false}, {2 << 10, 64 << 10, false}, {8 << 10, plenty, false}, {64 << 10, plenty, false},
+		{64 << 10, enough, true},
+	} {
+		near, far := socketPair(t)
+		go func() { _, _ = io.Copy(io.Discard, far) }()
+		w := New(near, Options{Limit: 1 << 20}) // and nobody flushes
+		put := sayLater
+		if c.waits {
+			put = say
+		}
+		buffered := 0
+		for w.Progress() == 0 {
+			require.Less(t, buffered, c.atLeast)
+			put(t, w, strings.Repeat("x", c.size))
+			buffered += c.size
+		}
+		assert.Less(t, buffered-c.size, c.atLeast)
+		assert.GreaterOrEqual(t, buffered, c.atLeast)
+		require.NoError(t, near.Close())
+	}
+}

@@ -36,7 +36,7 @@ func (w *Writer) nap() bool {
 
 // mayNap tells whether nothing that is there needs the flusher. The lock is held.
 func (w *Writer) mayNap() bool {
-	return len(w.buf) < enough && !w.urgent && !w.closing && w.err == nil && len(w.rest) == 0 && len(w.large) == 0
+	return len(w.buf) < w.goal() && !w.urgent && !w.closing && w.err == nil && len(w.rest) == 0 && len(w.large) == 0
 }
 
 // sleep returns after napTime, or when the flusher is woken.

@@ -43,13 +43,19 @@ func napOf(t *testing.T, happens func(w *Writer)) (took time.Duration, found str
 	return took, found
 }
 
+// fillUp fills a buffer with small messages.
+func fillUp(t *testing.T, w *Writer) {
+	for range enough / 1024 {
+		sayLater(t, w, strings.Repeat("x", 1024))
+	}
+}
+
 func TestANapEndsAfterTheFlood(t *testing.T) {
-	full := strings.Repeat("x", enough)
 	took, found := napOf(t, func(w *Writer) {
 		sayLater(t, w, "before")
 		for range 3 {
 			time.Sleep(napTime - 1)
-			sayLater(t, w, full)
+			fillUp(t, w)
 			sayLater(t, w, "the rest")
 		}
 	})
@@ -61,7 +67,7 @@ func TestANapEndsAfterTheFlood(t *testing.T) {
 func TestWhatIsLeftLiesForTwoNapsAtMost(t *testing.T) {
 	took, found := napOf(t, func(w *Writer) {
 		time.Sleep(time.Microsecond)
-		sayLater(t, w, strings.Repeat("x", enough))
+		fillUp(t, w)
 		sayLater(t, w, "the rest")
 	})
 	assert.Equal(t, "the rest", found)
@@ -79,8 +85,8 @@ func TestWhatEndsANap(t *testing.T) {
 		"the end":                 {func(w *Writer) { sayLater(t, w, "a"); w.Close() }, "a"},
 		"a failure":               {func(w *Writer) { sayLater(t, w, "a"); w.Fail(io.ErrClosedPipe) }, ""},
 		"a socket that is full":   {func(w *Writer) { sayLater(t, w, lot) }, ""},
-		"a buffer that was full":  {func(w *Writer) { w.inline.raw = nil; sayLater(t, w, lot[:enough]); w.Hurry() }, lot[:enough]},
-		"what came while writing": {func(w *Writer) { w.intercept(func() { sayLater(t, w, lot[:enough]) }); sayLater(t, w, lot[:enough]) }, lot[:enough]},
+		"a buffer that was full":  {func(w *Writer) { w.inline.raw = nil; fillUp(t, w); w.Hurry() }, lot[:enough]},
+		"what came while writing": {func(w *Writer) { w.intercept(func() { fillUp(t, w) }); fillUp(t, w) }, lot[:enough]},
 	} {
 		t.Run(name, func(t *testing.T) {
 			took, found := napOf(t, func(w *Writer) {
@@ -154,4 +160,17 @@ func TestAFlood(t *testing.T) {
 	assert.EqualValues(t, n*size*publishers, got)
 	w.Close()
 	require.NoError(t, wait())
+}
+
+// What is little for large messages does not keep the flusher awake.
+func TestTheFlusherNapsWhileLargeMessagesComeTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := New(io.Discard, Options{})
+		w.buf = make([]byte, enough)
+		w.aimFor(enough)
+		began := time.Now()
+		assert.True(t, w.nap())
+		w.mu.Unlock()
+		assert.Equal(t, napTime, time.Since(began))
+	})
 }
