@@ -50,7 +50,6 @@ type Conn struct {
 	failed  atomic.Pointer[error] // what writing failed with
 	lapse   atomic.Int64          // when the broker last let a polite step pass, see lapsed; 0: it has answered since
 	beats   atomic.Uint32         // heartbeats that came
-	heart   heart
 	born    time.Time
 	inner   atomic.Int32 // scopes of channels
 
@@ -114,7 +113,7 @@ func WithChannel(ctx context.Context, cfg Config, body func(*Channel) error) err
 	})
 }
 
-const writeLimit = 256 << 10 // bytes that may wait while as many are written
+const writeLimit = 256 << 10 // bytes that may wait while as many are written, see writer.Options
 
 func newConn(cfg *Config, raw, nc net.Conn) *Conn {
 	c := &Conn{cfg: cfg, raw: raw, nc: nc, dead: make(chan struct{}), nudge: make(chan struct{}, 1), lowest: 1, born: time.Now()}
@@ -140,8 +139,7 @@ func (c *Conn) run(ctx context.Context, body func(*Conn) error) (err error) {
 		c.handle.OnEnd(c.stopWatchers)
 		m.Go(c.readLoop)
 		m.Go(c.writeLoop)
-		c.startHeart()
-		defer c.heart.stop()
+		defer newHeart(c).stop()
 		defer func() { err = joinCause(err, c.close()) }()
 		c.cfg.Trace.connected(c)
 		err, echoed = c.handle.Run(func() error { return body(c) })

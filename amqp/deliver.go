@@ -98,6 +98,8 @@ func (c *Consumer) handOver() (full bool, err error) {
 	if c.limit == 0 {
 		behind = c.buffered.Add(c.batchBytes) - c.batchBytes
 	}
+	// One loop that keeps up with a flood of small ones is better left to run beside
+	// the reader. From 512 bytes on it is a tenth faster where they still are in the cache.
 	if in := &c.ch.conn.in; behind > 0 || in.brimful && c.batchBytes >= int64(len(c.batch))*(largeFrame+envelopeSize) {
 		c.ch.conn.giveWay = true
 	}

@@ -37,7 +37,7 @@ func roundRobin(channels int) *nullPeer {
 }
 
 // Loops that have messages run before the reader brings more, also on one processor: what waits for them is hardly more
-// than what a few reads bring. Without that it is tens of thousands.
+// than what a few reads bring. Without that it is thousands, and with many loops tens of thousands.
 func TestMessagesDoNotPileUpBeforeLoopsThatKeepUp(t *testing.T) {
 	for _, channels := range []int{1, 5, 50} {
 		t.Run(fmt.Sprint(channels, " channels"), func(t *testing.T) {
@@ -58,7 +58,7 @@ func TestMessagesDoNotPileUpBeforeLoopsThatKeepUp(t *testing.T) {
 								}
 								for range cons.Messages() {
 									n := taken.Add(1)
-									if waits := int64(c.stats.delivered.Load()) - n; waits > most.Load() {
+									if waits := int64(c.stats.delivered.Load()) - n; n <= all && waits > most.Load() {
 										most.Store(waits)
 									}
 									if n == all {
@@ -73,7 +73,7 @@ func TestMessagesDoNotPileUpBeforeLoopsThatKeepUp(t *testing.T) {
 				return nil
 			})
 			require.ErrorIs(t, err, enough)
-			require.Less(t, most.Load(), int64(6000))
+			require.Less(t, most.Load(), int64(1000))
 		})
 	}
 }

@@ -23,28 +23,27 @@ type heart struct {
 	tick  time.Duration
 	pulse pulse
 
-	mu      sync.Mutex // held during a look
-	stopped bool
-	ended   chan struct{} // closed by a look that came too late
+	mu    sync.Mutex    // held during a look
+	conn  *Conn         // nil: stopped. The runtime may keep a stopped timer for long.
+	ended chan struct{} // closed by a look that came too late
 }
 
-// startHeart must be followed by heart.stop.
-func (c *Conn) startHeart() {
-	h := &c.heart
-	h.tick = c.tuning.Heartbeat / 2
+// newHeart must be followed by stop.
+func newHeart(c *Conn) *heart {
+	h := &heart{tick: c.tuning.Heartbeat / 2, conn: c, ended: make(chan struct{})}
 	if h.tick == 0 {
 		h.tick = quietTick
 	}
-	h.ended = make(chan struct{})
 	h.mu.Lock() // the first look may be as soon as there is a timer
 	defer h.mu.Unlock()
-	h.timer = time.AfterFunc(h.tick, c.heartbeat)
+	h.timer = time.AfterFunc(h.tick, h.look)
+	return h
 }
 
 // stop returns when no look is being made, and none will be.
 func (h *heart) stop() {
 	h.mu.Lock()
-	h.stopped = true
+	h.conn = nil
 	early := h.timer.Stop()
 	h.mu.Unlock()
 	if !early {
@@ -52,12 +51,11 @@ func (h *heart) stop() {
 	}
 }
 
-// heartbeat is one look.
-func (c *Conn) heartbeat() {
-	h := &c.heart
+func (h *heart) look() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.stopped {
+	c := h.conn
+	if c == nil {
 		close(h.ended)
 		return
 	}

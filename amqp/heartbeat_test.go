@@ -24,12 +24,12 @@ func TestHeartIsStillWhenItHasStopped(t *testing.T) {
 			cfg := Config{Logger: slog.New(slog.DiscardHandler)}
 			c := newConn(&cfg, near, near)
 			defer c.bytes.Close()
-			c.startHeart()
+			h := newHeart(c)
 			time.Sleep(3 * quietTick)
-			c.heart.stop()
+			h.stop()
 			stacks := make([]byte, 1<<16)
 			stacks = stacks[:runtime.Stack(stacks, true)]
-			require.False(t, strings.Contains(string(stacks), "amqp.(*Conn).heartbeat"), "%s", stacks)
+			require.False(t, strings.Contains(string(stacks), "amqp.(*heart).look"), "%s", stacks)
 		})
 	}
 }

@@ -57,7 +57,7 @@ const (
 	denseGap = 200 * time.Microsecond
 )
 
-// offerGap is denseGap, except in tests on machines of any speed.
+// offerGap is denseGap. Tests set it larger, so as not to depend on the machine's speed.
 var offerGap atomic.Int64
 
 func init() { offerGap.Store(int64(denseGap)) }

@@ -17,9 +17,9 @@ import (
 // bounds are the floor with nothing but what any client has to do that may be
 // used by many goroutines, and whose messages are the program's to keep: a lock
 // and a copy for each message published; memory for each that is received, and a
-// reader that hands them over to the program's goroutine, a read at a time.
+// reader that hands them over to the program's goroutine, one for each channel.
 // Nothing is encoded, looked up or settled one by one. Memory for bodies is new,
-// and not filled again as ours is, which is why ours is above it with large ones.
+// and not filled again as ours is.
 var bounds = map[string]func(*meter) error{
 	"publish": boundPublish,
 	"confirm": boundConfirm,
@@ -27,9 +27,14 @@ var bounds = map[string]func(*meter) error{
 	"consume": boundConsume,
 }
 
+// boundBody is the size from which a body is often not in the read buffer as a whole,
+// and collect would not copy it.
+const boundBody = 16 << 10
+
 // boundDoes tells whether the bound can do a mode.
 func boundDoes(j *Job) bool {
-	return bounds[j.Kind] != nil && (j.Channels == 1 || j.Kind == "consume") && j.Connections == 1 && j.Goroutines == 1 && j.Hold == 0 && !j.Props
+	return bounds[j.Kind] != nil && (j.Channels == 1 || j.Kind == "consume" && j.Prefetch <= 0) &&
+		(j.Kind != "consume" || j.Body < boundBody) && j.Connections == 1 && j.Goroutines == 1 && j.Hold == 0 && !j.Props
 }
 
 // boundWriter is where messages are copied to.
@@ -59,6 +64,9 @@ func (w *boundWriter) flush() error {
 }
 
 func (w *boundWriter) write() {
+	if len(w.buf) == 0 {
+		return
+	}
 	if _, err := w.c.nc.Write(w.buf); err != nil {
 		w.err = err
 	}
@@ -281,9 +289,12 @@ func boundConsume(m *meter) error {
 	return nil
 }
 
-// boundReads is how many reads of many channels are handed over at once: as ours does it,
-// since one brings each channel a message.
-const boundReads = 2 << 20 / (2 * frameMax)
+// As ours does it, reads of many channels are handed over together, since one brings
+// each channel a message: so many, or until they have brought it a handful.
+const (
+	boundReads   = 2 << 20 / (2 * frameMax)
+	boundHandful = 32
+)
 
 // collect reads deliveries until the connection ends.
 func (c *rawConn) collect(m *meter, boxes []*boundMailbox, acks *boundWriter) error {
@@ -300,7 +311,8 @@ func (c *rawConn) collect(m *meter, boxes []*boundMailbox, acks *boundWriter) er
 		batch := &batches[f.channel]
 		switch {
 		case !ok:
-			if len(touched) < 2 || reads%boundReads == 0 || c.in.w < len(c.in.buf) {
+			if len(touched) < 2 || len(batches[touched[0]]) >= boundHandful || reads >= boundReads || c.in.w < len(c.in.buf) {
+				reads = 0
 				for _, id := range touched {
 					boxes[id].put(batches[id])
 					clear(batches[id])
@@ -308,8 +320,10 @@ func (c *rawConn) collect(m *meter, boxes []*boundMailbox, acks *boundWriter) er
 				}
 				touched = touched[:0]
 			}
-			if err := acks.flush(); err != nil {
-				return err
+			if len(boxes) > 2 { // the loop of one channel has written its own
+				if err := acks.flush(); err != nil {
+					return err
+				}
 			}
 			if err := c.in.fill(); err != nil {
 				return err

@@ -182,7 +182,7 @@ func flatModes() (all []Mode) {
 	flat("null/flat/publish-channels", channels, func(n int) Mode {
 		return Mode{Job: Job{Kind: "publish", Body: 16, Channels: n}, Clients: goAndRaw}
 	})
-	// What it takes that each channel has a goroutine of the program's is in the bound.
+	// The bound shows what a goroutine of the program's for each channel costs.
 	withBound := append(slices.Clone(goAndRaw), bound)
 	flat("null/flat/consume-channels", channels, func(n int) Mode {
 		return Mode{Job: Job{Kind: "consume", Body: 16, NoAck: true, Channels: n}, Clients: withBound}

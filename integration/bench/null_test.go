@@ -147,10 +147,20 @@ func TestNullLedgerRefusesASecondAck(t *testing.T) {
 
 // Each kind of the bound does its work to the end.
 func TestTheBoundWorks(t *testing.T) {
-	for kind, do := range bounds {
-		t.Run(kind, func(t *testing.T) {
+	type work struct {
+		kind     string
+		channels int
+	}
+	all := []work{{"consume", 3}}
+	for kind := range bounds {
+		all = append(all, work{kind, 1})
+	}
+	for _, w := range all {
+		t.Run(fmt.Sprint(w), func(t *testing.T) {
+			do := bounds[w.kind]
 			j := serveOne(t, orders{body: 16})
-			j.Kind, j.Queue, j.Body, j.Goroutines, j.Window, j.Prefetch, j.Messages = kind, "bench", 16, 1, 100, -1, 1000
+			j.Kind, j.Queue, j.Body, j.Goroutines, j.Window, j.Prefetch, j.Messages = w.kind, "bench", 16, 1, 100, -1, 1000
+			j.Channels = w.channels
 			require.True(t, boundDoes(j))
 			m := newMeter(j)
 			require.NoError(t, do(m))

@@ -346,6 +346,7 @@ func TestHowMuchIsWorthAWrite(t *testing.T) {
 		waits         bool
 	}{
 		{16, enough, false}, {1 << 10, enough, false}, {2 << 10, 64 << 10, false}, {8 << 10, plenty, false}, {64 << 10, plenty, false},
+		{plenty/2 + 1, enough, false},
 		{64 << 10, enough, true},
 	} {
 		near, far := socketPair(t)

@@ -28,7 +28,8 @@ var ErrClosed = errors.New("writer closed")
 // Options of a Writer.
 type Options struct {
 	// Limit is how many bytes may be waiting, beyond those being written,
-	// before BeginRoom waits.
+	// before BeginRoom waits. With less than plenty, those who wait for room would
+	// wait for the flusher's naps.
 	Limit int
 	// Collect, when set, is called with the lock held before a buffer is
 	// written, to append what was put off until then.
