@@ -32,7 +32,7 @@
 // not part of it; publishing includes a round trip at the end, so that
 // everything has arrived.
 //
-// Where one channel and one goroutine do the work, the bound takes part as well:
+// Where one goroutine a channel does the work, the bound takes part as well:
 // the floor with what any client with this interface has to do, and nothing else.
 // See bounds.
 //
