@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // Ctl runs rabbitmqctl on the node and returns what it printed. A call takes
@@ -57,10 +58,30 @@ func (n *Node) CloseConnectionOf(ctx context.Context, pid, reason string) error 
 	return n.sendAway(ctx, "rabbitmqctl", "--quiet", "close_connection", pid, reason)
 }
 
-func (n *Node) tool(ctx context.Context, name string, args ...string) (string, error) {
+// bootLimit is how long a node listens at most before its applications count as
+// running.
+const bootLimit = 30 * time.Second
+
+// tool runs one of RabbitMQ's tools. It tries again while the node, which listens, has
+// not come up as a whole.
+func (n *Node) tool(ctx context.Context, name string, args ...string) (out string, err error) {
 	if !n.Private() {
 		return "", ErrNotPrivate
 	}
+	for began := time.Now(); ; {
+		out, err = n.toolOnce(ctx, name, args...)
+		if err == nil || !strings.Contains(err.Error(), "requires the 'rabbit' app to be running") || time.Since(began) > bootLimit {
+			return out, err
+		}
+		select {
+		case <-ctx.Done():
+			return out, err
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+func (n *Node) toolOnce(ctx context.Context, name string, args ...string) (string, error) {
 	cmd := n.command(filepath.Join(n.installed.scripts, name), args...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
