@@ -77,3 +77,45 @@ func TestMessagesDoNotPileUpBeforeLoopsThatKeepUp(t *testing.T) {
 		})
 	}
 }
+
+func TestWhomTheReaderGivesWayTo(t *testing.T) {
+	const small, large = largeFrame - 1, largeFrame
+	for name, c := range map[string]struct {
+		sizes   []int // of the messages, for both consumers in turn
+		second  bool  // there are two of them
+		brimful bool
+		behind  bool // one has not looked at what it was given before, and no prefetch bounds it
+		want    bool
+	}{
+		"nobody":                {nil, false, true, false, false},
+		"one, small":            {[]int{small, small}, false, true, false, false},
+		"one, large":            {[]int{large, large}, false, true, false, true},
+		"one, large on average": {[]int{0, 2 * large}, false, true, false, true},
+		"one, large, no flood":  {[]int{large, large}, false, false, false, false},
+		"one, behind":           {[]int{small}, false, false, true, true},
+		"two, small":            {[]int{small, small}, true, false, false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, consumers := readerOf(nil)
+			defer conn.bytes.Close()
+			if c.behind {
+				consumers[0].limit = 0
+				consumers[0].buffered.Store(1)
+			}
+			for i, size := range c.sizes {
+				d := new(delivery)
+				d.setBody(make([]byte, size))
+				to := consumers[0]
+				if c.second {
+					to = consumers[i%2]
+				}
+				to.receive(d)
+			}
+			conn.in.brimful = c.brimful
+			require.NoError(t, conn.handOver())
+			require.Equal(t, c.want, conn.giveWay)
+			require.NoError(t, conn.handOver())
+			require.False(t, conn.giveWay, "nobody was given anything")
+		})
+	}
+}

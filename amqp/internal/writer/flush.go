@@ -81,7 +81,7 @@ const (
 	// has added so much writes it.
 	enough = 32 << 10
 	// Large messages cost those who write them more than those who add them. Of
-	// those a write should have many, and plenty at most: with 4 KiB to 64 KiB
+	// those a write should have many, and plenty at most: with 16 to 64 KiB
 	// publishing takes a fifth less CPU.
 	plenty = 256 << 10
 	many   = 32
@@ -97,21 +97,14 @@ const (
 	floodTime   = 500 * time.Microsecond
 )
 
-// aimFor notes how large the last message was. Of those that are half of plenty or
-// more, the next one would make the buffer grow beyond what is kept.
-func (w *Writer) aimFor(size int) {
-	w.aim = enough
-	if size <= plenty/2 {
-		w.aim = min(max(many*size, enough), plenty)
-	}
-}
-
-// goal is how much is worth a write now. The lock is held.
+// goal is how much is worth a write now, if what comes is like the last message. Of
+// those of more than half of plenty, the next one would make the buffer grow beyond
+// what is kept. The lock is held.
 func (w *Writer) goal() int {
-	if w.urgent {
+	if w.urgent || w.last > plenty/2 {
 		return enough
 	}
-	return max(w.aim, enough)
+	return min(max(many*w.last, enough), plenty)
 }
 
 // settle enters the critical section when nobody adds any more for the moment, or

@@ -167,7 +167,7 @@ func TestTheFlusherNapsWhileLargeMessagesComeTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := New(io.Discard, Options{})
 		w.buf = make([]byte, enough)
-		w.aimFor(enough)
+		w.last = enough
 		began := time.Now()
 		assert.True(t, w.nap())
 		w.mu.Unlock()

@@ -66,7 +66,7 @@ type Writer struct {
 	// and the slices, all of them and those that are not written yet.
 	spareLarge  []large
 	parts, left net.Buffers
-	aim         int // see goal
+	last        int // size of the last message
 	kicked      bool
 	urgent      bool // somebody waits for what buf brings
 	napping     bool // the flusher is in nap
@@ -120,7 +120,7 @@ func (w *Writer) Commit(buf []byte) {
 // while buffers are filled, and written by who fills them, it may lie there for
 // the time of a nap.
 func (w *Writer) CommitLater(buf []byte) {
-	w.aimFor(len(buf) - len(w.buf))
+	w.last = len(buf) - len(w.buf)
 	if len(buf) >= w.goal() && w.mayInline() {
 		w.commitFull(buf)
 		return
