@@ -58,7 +58,8 @@ func (n *Node) Restart(ctx context.Context) error {
 }
 
 // Pause freezes the broker (SIGSTOP): the kernel goes on accepting
-// connections and taking bytes for it, and nothing is answered.
+// connections and taking bytes for it, and nothing is answered. On Linux it
+// returns when the broker stands still.
 func (n *Node) Pause() error { return n.signal(suspend) }
 
 // Continue ends a [Node.Pause].
