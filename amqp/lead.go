@@ -62,23 +62,26 @@ var offerGap atomic.Int64
 
 func init() { offerGap.Store(int64(denseGap)) }
 
-// mayOffer tells whether the loop could read. It has to be at work: one that waits
-// already would not hear of it. A flood is better read by one goroutine while another
-// handles it.
-func (c *Conn) mayOffer() bool {
+// mayOffer returns the consumer whose loop could read, or nil. It has to be at work:
+// one that waits already would not hear of it. A flood is better read by one goroutine
+// while another handles it.
+func (c *Conn) mayOffer() *Consumer {
 	l := &c.lead
 	if l.loops.Load() != 1 || !c.in.more.able() || l.others.Load() > 0 || l.fed == nil {
-		return false
+		return nil
 	}
 	if l.skip > 0 {
 		l.skip--
-		return false
+		return nil
 	}
 	now := time.Now()
 	dense := now.Sub(l.last) < time.Duration(offerGap.Load())
 	l.last = now
-	return dense && !c.in.brimful && !c.in.large() && c.waiting.Load() == 0 && !c.closing.Load() &&
-		l.fed.loops.Load() == 1 && l.fed.stream.Len() > 0 && l.fed.inHand() <= 1
+	if dense && !c.in.brimful && !c.in.large() && c.waiting.Load() == 0 && !c.closing.Load() &&
+		l.fed.loops.Load() == 1 && l.fed.stream.Len() > 0 && l.fed.inHand() <= 1 {
+		return l.fed
+	}
+	return nil
 }
 
 // inHand is how many messages were taken and are not settled, about. The loop has one
@@ -86,14 +89,15 @@ func (c *Conn) mayOffer() bool {
 // settle them, and send more meanwhile.
 func (c *Consumer) inHand() int { return c.ch.ledger.unsettled() - c.stream.Len() }
 
-// offer leaves reading to the loop, until it has to be the reader that does. It
-// reports false if that is only since nobody has for the time of a nap: then there
-// is nothing in the buffer.
-func (c *Conn) offer() (owed bool, err error) {
+// offer leaves reading to the loop of a consumer, until it has to be the reader that
+// does. It reports false if that is only since nobody has for the time of a nap: then
+// there is nothing in the buffer. While reading is on offer, what a reader writes is
+// the loop's.
+func (c *Conn) offer(to *Consumer) (owed bool, err error) {
 	l := &c.lead
 	l.state.Store(ledByNobody)
 	c.unlessAlone()
-	if l.fed.stream.Len() == 0 {
+	if to.stream.Len() == 0 {
 		c.claim() // the loop may have looked before, and wait
 	}
 	for nap := shortNap; ; nap = min(2*nap, longNap) {

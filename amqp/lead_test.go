@@ -190,8 +190,7 @@ func TestALoopLeavesToTheReaderWhatItCannotDo(t *testing.T) {
 			require.ErrorIs(t, conn.lead.err, test.err)
 			if test.err == errUnfinished { //nolint:errorlint // the very same
 				assert.NotNil(t, panicked)
-				conn.lead.fed = c
-				assert.PanicsWithValue(t, errUnfinished, func() { _, _ = conn.offer() }, "nobody knows what is locked")
+				assert.PanicsWithValue(t, errUnfinished, func() { _, _ = conn.offer(c) }, "nobody knows what is locked")
 			}
 		})
 	}
@@ -333,12 +332,12 @@ func TestWhenReadingIsOffered(t *testing.T) {
 		return conn, c
 	}
 	conn, _ := ready()
-	require.True(t, conn.mayOffer())
+	require.NotNil(t, conn.mayOffer())
 	conn, c := ready()
 	c.ch.ledger.add(1, 2, false) // one in the stream, and one in the loop's hands
-	require.True(t, conn.mayOffer())
+	require.Same(t, c, conn.mayOffer())
 	conn.lead.last = time.Now().Add(-denseGap)
-	require.False(t, conn.mayOffer(), "what comes seldom")
+	require.Nil(t, conn.mayOffer(), "what comes seldom")
 	for name, unfit := range map[string]func(conn *Conn, c *Consumer){
 		"not a socket": func(conn *Conn, _ *Consumer) { conn.in.more.raw = nil },
 		"no loop":      func(conn *Conn, _ *Consumer) { conn.lead.loops.Store(0) },
@@ -363,30 +362,30 @@ func TestWhenReadingIsOffered(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			conn, c := ready()
 			unfit(conn, c)
-			assert.False(t, conn.mayOffer())
+			assert.Nil(t, conn.mayOffer())
 		})
 	}
 }
 
-// atWork is a connection in a bubble whose loop has been given a message.
-func atWork() *Conn {
+// atWork is a connection in a bubble, and a consumer whose loop has been given a message. That lead does not say so
+// shows who looks there while it is a loop that may write it.
+func atWork() (*Conn, *Consumer) {
 	conn, consumers := readerOf(nil)
-	conn.lead.fed = consumers[0]
-	conn.lead.fed.stream.Push(new(delivery))
-	return conn
+	consumers[0].stream.Push(new(delivery))
+	return conn, consumers[0]
 }
 
 // offering runs offer in a bubble, with what the loop does meanwhile.
 func offering(t *testing.T, meanwhile func(conn *Conn, l *lead)) (owed bool, took time.Duration) {
 	synctest.Test(t, func(*testing.T) {
-		conn := atWork()
+		conn, c := atWork()
 		conn.lead.err = io.EOF
 		begin := time.Now()
 		over := make(chan struct{})
 		go func() {
 			defer close(over)
 			var err error
-			owed, err = conn.offer()
+			owed, err = conn.offer(c)
 			assert.ErrorIs(t, err, io.EOF, "what the loop met")
 			took = time.Since(begin)
 		}()
@@ -421,10 +420,10 @@ func TestTheReaderReadsWhenItIsWanted(t *testing.T) {
 
 func TestWhoHasComeBeforeTheOfferClaimsToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		conn := atWork()
+		conn, c := atWork()
 		conn.await(+1)
 		begin := time.Now()
-		owed, err := conn.offer()
+		owed, err := conn.offer(c)
 		require.NoError(t, err)
 		assert.True(t, owed)
 		assert.Zero(t, time.Since(begin))
@@ -434,8 +433,9 @@ func TestWhoHasComeBeforeTheOfferClaimsToo(t *testing.T) {
 
 func TestAnOfferThatNobodyTookIsNotRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		conn := atWork()
-		owed, err := conn.offer()
+		conn, c := atWork()
+		conn.lead.fed = c
+		owed, err := conn.offer(c)
 		require.NoError(t, err)
 		assert.False(t, owed)
 		assert.Nil(t, conn.lead.fed, "before there is something new")
@@ -445,12 +445,12 @@ func TestAnOfferThatNobodyTookIsNotRepeated(t *testing.T) {
 // A loop that was faster than the offer may wait already, and would wait for the time of a nap.
 func TestALoopThatHasLookedBeforeTheOfferDoesNotWaitForIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		conn := atWork()
-		for range conn.lead.fed.stream.All() {
+		conn, c := atWork()
+		for range c.stream.All() {
 			break
 		}
 		begin := time.Now()
-		owed, err := conn.offer()
+		owed, err := conn.offer(c)
 		require.NoError(t, err)
 		assert.True(t, owed)
 		assert.Zero(t, time.Since(begin))
@@ -523,9 +523,8 @@ func TestWhatALoopAcknowledgesAtWorkIsSentWithinANap(t *testing.T) {
 	c.ch.ledger.add(1, 1, false)
 	env := &Envelope{DeliveryTag: 1, channel: c.ch}
 	require.NoError(t, env.Ack())
-	conn.lead.fed = c
 	c.stream.Push(new(delivery))
-	owed, err := conn.offer()
+	owed, err := conn.offer(c)
 	require.NoError(t, err)
 	assert.False(t, owed)
 	got := make([]byte, len(wire.AppendAck(nil, 1, 1, false)))

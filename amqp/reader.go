@@ -72,8 +72,8 @@ func (c *Conn) readFrames() error {
 			runtime.Gosched()
 		}
 		c.holdBack()
-		if c.mayOffer() {
-			owed, err := c.offer()
+		if to := c.mayOffer(); to != nil {
+			owed, err := c.offer(to)
 			if err != nil {
 				return err
 			}
