@@ -183,16 +183,7 @@ func (ch *Channel) onCancel(m *wire.BasicCancel) error {
 	if err := ch.conn.handOver(); err != nil {
 		return err
 	}
-	if ch.conn.acceptsCancelOk || !m.NoWait {
-		// Wanted since RabbitMQ 4.3, also with no-wait set: the consumer stays
-		// as a zombie otherwise. Older brokers take it for a violation.
-		if buf, err := ch.conn.out.Begin(); err == nil {
-			if !ch.shut {
-				buf, _ = wire.AppendMethod(ch.flushAcks(buf), ch.id, &wire.BasicCancelOk{ConsumerTag: c.tag})
-			}
-			ch.conn.out.Commit(buf)
-		}
-	}
+	ch.settleCancel(c, m.NoWait)
 	why := fmt.Errorf("%w: consumer %q", ErrConsumerCancelled, c.tag)
 	c.cancelled.Store(&why)
 	c.stream.End(why)
@@ -200,6 +191,22 @@ func (ch *Channel) onCancel(m *wire.BasicCancel) error {
 		c.drained()
 	}
 	return nil
+}
+
+// settleCancel has the broker forget a consumer that it has ended. RabbitMQ 4.3 keeps
+// one that has timed out, with its tag, until it hears of it, no-wait or not; older
+// brokers take a cancel-ok for a violation, and pass a cancel of what is gone by.
+func (ch *Channel) settleCancel(c *Consumer, noWait bool) {
+	var m wire.Method = &wire.BasicCancelOk{ConsumerTag: c.tag}
+	if noWait && !ch.conn.acceptsCancelOk {
+		m = &wire.BasicCancel{ConsumerTag: c.tag, NoWait: true}
+	}
+	if buf, err := ch.conn.out.Begin(); err == nil {
+		if !ch.shut {
+			buf, _ = wire.AppendMethod(ch.flushAcks(buf), ch.id, m)
+		}
+		ch.conn.out.Commit(buf)
+	}
 }
 
 // postCancel cancels a consumer that nobody has any more, without waiting. It

@@ -352,22 +352,20 @@ func TestPublishWaitsWhileTheChannelIsStopped(t *testing.T) {
 func TestConsumersThatTheBrokerCancels(t *testing.T) {
 	for name, c := range map[string]struct {
 		wanted, noWait bool
-		answered       bool
+		answer         wire.Method
 	}{
-		"capability":              {wanted: true, noWait: true, answered: true},
-		"no capability, no-wait":  {noWait: true},
-		"no capability, but asks": {answered: true},
+		"capability":              {true, true, &wire.BasicCancelOk{ConsumerTag: "c"}},
+		"no capability, no-wait":  {false, true, &wire.BasicCancel{ConsumerTag: "c", NoWait: true}},
+		"no capability, but asks": {false, false, &wire.BasicCancelOk{ConsumerTag: "c"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := against(t, amqp.Config{}, func(p *peer) {
 				p.start.ServerProperties["capabilities"] = amqp.Table{"accept_consumer_cancel_ok": c.wanted}
 				p.consumer()
 				p.raw(cat(message(1, "c", 1, "before"), method(1, &wire.BasicCancel{ConsumerTag: "c", NoWait: c.noWait})))
-				if c.answered {
-					assert.Equal(t, "c", expect[*wire.BasicCancelOk](p, 1).ConsumerTag)
-				}
+				assert.Equal(t, c.answer, expect[wire.Method](p, 1))
 				assert.Equal(t, uint64(1), expect[*wire.BasicAck](p, 1).DeliveryTag)
-				expect[*wire.ChannelFlow](p, 1) // not basic.cancel: there is no consumer
+				expect[*wire.ChannelFlow](p, 1) // not basic.cancel again: there is no consumer
 				p.say(1, &wire.ChannelFlowOk{Active: true})
 				p.say(1, &wire.BasicCancel{ConsumerTag: "c", NoWait: true}) // of nobody
 			}, inChannel(func(ctx context.Context, ch *amqp.Channel) error {
@@ -408,6 +406,7 @@ func TestACancelAfterStopInterruptsNothing(t *testing.T) {
 		p.message(1, "c", 1, "one")
 		time.Sleep(time.Second)
 		p.say(1, &wire.BasicCancel{ConsumerTag: "c", NoWait: true})
+		assert.True(t, expect[*wire.BasicCancel](p, 1).NoWait)
 		assert.Equal(t, uint64(1), expect[*wire.BasicAck](p, 1).DeliveryTag)
 	}, inChannel(func(ctx context.Context, ch *amqp.Channel) error {
 		return ch.WithConsumer(ctx, amqp.Consume{Tag: "c"}, func(c *amqp.Consumer) error {

@@ -122,7 +122,13 @@ func TestPermissions(t *testing.T) {
 		err := amqp.WithConnection(ctx, cfg, func(*amqp.Conn) error { return nil })
 		requireException(t, err, amqp.NotAllowed, "access to vhost '"+b.vhost+"' refused for user '"+cfg.Login+"'")
 
-		require.NoError(t, b.node.Permit(ctx, cfg.Login, b.vhost, rabbit.Permissions{Configure: "^mine$", Write: "^mine$", Read: ""}))
+		require.NoError(t, b.node.Permit(ctx, cfg.Login, b.vhost, rabbit.Permissions{Configure: "^mine$", Write: "^mine$|^writable$", Read: ""}))
+		b.channel(t, func(ctx context.Context, ch *amqp.Channel) {
+			for _, name := range []string{"writable", "another"} {
+				_, err := ch.QueueDeclare(ctx, amqp.Queue{Name: name, Durable: true})
+				require.NoError(t, err)
+			}
+		})
 		require.NoError(t, amqp.WithConnection(ctx, cfg, func(conn *amqp.Conn) error {
 			for name, try := range map[string]func(ch *amqp.Channel) error{
 				"configure": func(ch *amqp.Channel) error {
@@ -142,6 +148,14 @@ func TestPermissions(t *testing.T) {
 				require.NoError(t, channelOn(ctx, conn, func(_ context.Context, ch *amqp.Channel) {
 					requireException(t, try(ch), amqp.AccessRefused, "access to ")
 				}), name)
+			}
+			_, err := conn.QueueStatus(ctx, "writable")
+			require.NoError(t, err)
+			_, err = conn.QueueStatus(ctx, "another")
+			if since(t, conn, 4, 3) {
+				requireException(t, err, amqp.AccessRefused, "access to ")
+			} else {
+				require.NoError(t, err, "whoever may enter may look")
 			}
 			return nil
 		}))

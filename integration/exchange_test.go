@@ -114,14 +114,15 @@ func TestExchangeRedeclaredOtherwise(t *testing.T) {
 
 func TestExchangeOfUnknownKind(t *testing.T) {
 	eachBroker(t, func(t *testing.T, b broker) {
-		err := b.connectionEnds(t, func(ctx context.Context, conn *amqp.Conn) error {
-			return channelOn(ctx, conn, func(ctx context.Context, ch *amqp.Channel) {
-				err := ch.ExchangeDeclare(ctx, amqp.Exchange{Name: "x", Kind: "magic"})
-				requireException(t, err, amqp.CommandInvalid, "magic")
-				require.ErrorIs(t, err, amqp.ErrConnectionClosed)
-			})
+		code, closed := amqp.CommandInvalid, amqp.ErrConnectionClosed
+		if b.since(t, 4, 0) {
+			code, closed = amqp.PreconditionFailed, amqp.ErrChannelClosed
+		}
+		b.channel(t, func(ctx context.Context, ch *amqp.Channel) {
+			err := ch.ExchangeDeclare(ctx, amqp.Exchange{Name: "x", Kind: "magic"})
+			requireException(t, err, code, "exchange type 'magic'")
+			require.ErrorIs(t, err, closed)
 		})
-		require.NoError(t, err, "the call was told")
 	})
 }
 

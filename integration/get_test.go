@@ -61,6 +61,28 @@ func TestGetFromAMissingQueue(t *testing.T) {
 	})
 }
 
+func TestGetWithASingleActiveConsumer(t *testing.T) {
+	for name, arguments := range map[string]amqp.QueueArguments{
+		"classic": {SingleActiveConsumer: true},
+		"quorum":  {SingleActiveConsumer: true, Type: amqp.QuorumQueue},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachBroker(t, func(t *testing.T, b broker) {
+				b.channel(t, func(ctx context.Context, ch *amqp.Channel) {
+					_, err := ch.QueueDeclare(ctx, amqp.Queue{Name: "q", Durable: true, Arguments: arguments.Table()})
+					require.NoError(t, err)
+					_, _, err = ch.Get(ctx, "q", false)
+					if arguments.Type == amqp.QuorumQueue {
+						requireException(t, err, amqp.ResourceLocked, "basic.get operations are not supported by ")
+					} else {
+						require.ErrorIs(t, err, amqp.ErrEmptyQueue)
+					}
+				})
+			})
+		})
+	}
+}
+
 // Gets from many goroutines on one channel get a message each.
 func TestGetConcurrently(t *testing.T) {
 	const messages = 100

@@ -112,8 +112,14 @@ func TestTokensAreRefreshed(t *testing.T) {
 					<-retry.C
 				}
 			})
-			requireException(t, expired, amqp.AccessRefused, "ACCESS_REFUSED")
 			said.WriteString(expired.Error())
+			if since(t, conn, 4, 3) {
+				<-conn.Context().Done()
+				requireException(t, context.Cause(conn.Context()), amqp.ConnectionForced, "credential expired")
+				valid = time.Minute
+				return context.Cause(conn.Context())
+			}
+			requireException(t, expired, amqp.AccessRefused, "ACCESS_REFUSED")
 			require.Error(t, conn.WithChannel(ctx, declare), "the connection lives, and may do nothing")
 
 			issued = append(issued, i.token(t, time.Minute))
@@ -137,7 +143,7 @@ func TestTokensAreRefreshed(t *testing.T) {
 		}
 		require.NoError(t, err)
 		assert.Equal(t, 2, attempts)
-		require.Len(t, issued, 4+tooLate)
+		assert.GreaterOrEqual(t, len(issued), 3+tooLate)
 		for _, token := range issued {
 			assert.NotContains(t, told.String()+said.String(), token)
 		}

@@ -26,6 +26,9 @@ func TestQosPerConsumer(t *testing.T) {
 
 func TestQosForTheChannel(t *testing.T) {
 	onAQueue(t, 20, func(t *testing.T, ctx context.Context, conn *amqp.Conn, ch *amqp.Channel, q string) {
+		if since(t, conn, 4, 3) {
+			t.Skip("SKIPPED: the broker takes it for that of a consumer, which another test is about")
+		}
 		require.NoError(t, ch.Qos(ctx, amqp.Qos{PrefetchCount: 4, Global: true}))
 		require.NoError(t, ch.WithConsumer(ctx, amqp.Consume{Queue: q}, func(c *amqp.Consumer) error {
 			return ch.WithConsumer(ctx, amqp.Consume{Queue: q}, func(*amqp.Consumer) error {

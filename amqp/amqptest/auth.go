@@ -67,11 +67,17 @@ func (c *conn) may(op operation, what, name string) *exception {
 	return fail(accessRefused, "access to %s refused for user '%s'", subject(what, known, c.vhost.name), c.user.Name)
 }
 
-func (c *conn) mayWhen(asked bool, op operation, what, name string) *exception {
-	if !asked {
+// mayLook checks that a passive declaration is permitted.
+func (c *conn) mayLook(what, name string) (e *exception) {
+	if !c.broker.cfg.version.passiveNeedsRight {
 		return nil
 	}
-	return c.may(op, what, name)
+	for _, op := range []operation{read, write, configure} {
+		if e = c.may(op, what, name); e == nil {
+			break
+		}
+	}
+	return e
 }
 
 // mechanisms are the ways to log in: each takes the response of connection.start-ok.

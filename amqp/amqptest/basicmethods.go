@@ -74,7 +74,7 @@ func (ch *channel) newConsumer(m *wire.BasicConsume) (*consumer, *exception) {
 }
 
 func (ch *channel) hasConsumer(tag string) bool {
-	return ch.consumers[tag] != nil || ch.replies != nil && ch.replies.tag == tag
+	return ch.consumers[tag] != nil || ch.timedOut[tag] || ch.replies != nil && ch.replies.tag == tag
 }
 
 func (ch *channel) cancel(m *wire.BasicCancel) *exception {
@@ -83,13 +83,15 @@ func (ch *channel) cancel(m *wire.BasicCancel) *exception {
 	} else if ch.replies != nil && ch.replies.tag == m.ConsumerTag {
 		ch.replies.close()
 	}
+	delete(ch.timedOut, m.ConsumerTag)
 	ch.answer(m.NoWait, &wire.BasicCancelOk{ConsumerTag: m.ConsumerTag})
 	return nil
 }
 
 // cancelOk is the client's answer to a cancellation of the broker's, which only newer brokers take.
-func (ch *channel) cancelOk() *exception {
+func (ch *channel) cancelOk(m *wire.BasicCancelOk) *exception {
 	if ch.conn.broker.cfg.version.acceptsCancelOk {
+		delete(ch.timedOut, m.ConsumerTag)
 		return nil
 	}
 	return fail(commandInvalid, "unimplemented method")
@@ -100,8 +102,8 @@ func (ch *channel) get(m *wire.BasicGet) *exception {
 	if e != nil {
 		return e
 	}
-	if q.settings.singleActive && ch.conn.broker.cfg.version.refusesGetOnSingleActive {
-		return fail(resourceLocked, "cannot obtain access to %s: basic.get operations are not supported by queues with single active consumer",
+	if q.settings.singleActive && q.settings.quorum {
+		return fail(resourceLocked, "cannot obtain access to locked %s. basic.get operations are not supported by quorum queues with single active consumer",
 			subject("queue", q.name, q.vhost.name))
 	}
 	q.used()
@@ -124,14 +126,11 @@ func (ch *channel) qos(m *wire.BasicQos) *exception {
 	if m.PrefetchSize != 0 {
 		return fail(notImplemented, "prefetch_size!=0 (%d)", m.PrefetchSize)
 	}
-	switch {
-	case !m.Global:
+	if m.Global && !ch.conn.broker.cfg.version.ignoresGlobal {
+		ch.limit = int(m.PrefetchCount)
+	} else {
 		// RabbitMQ takes this for the end of the channel's common limit, too.
 		ch.prefetch, ch.limit = int(m.PrefetchCount), 0
-	case ch.conn.broker.cfg.version.deniesGlobalQos:
-		return fail(internalError, "Feature `global_qos` is deprecated. By default, this feature is not permitted anymore.")
-	default:
-		ch.limit = int(m.PrefetchCount)
 	}
 	ch.send(&wire.BasicQosOk{})
 	for _, c := range ch.sortedConsumers() {

@@ -18,9 +18,10 @@ type channel struct {
 	closing   bool // channel.close was sent: everything but its answer is ignored
 	lastQueue string
 	consumers map[string]*consumer
-	prefetch  int // what basic.qos says for the consumers to come
-	limit     int // what basic.qos says for the channel as a whole; zero: none
-	limited   int // unsettled deliveries of consumers, which limit bounds
+	timedOut  map[string]bool // tags of consumers that were cancelled, and whose client has not answered
+	prefetch  int             // what basic.qos says for the consumers to come
+	limit     int             // what basic.qos says for the channel as a whole; zero: none
+	limited   int             // unsettled deliveries of consumers, which limit bounds
 
 	deliveryTag uint64
 	unacked     []unacked // ordered by tag; those before oldest are settled
@@ -112,7 +113,7 @@ func (ch *channel) handle(m wire.Method) *exception {
 	case *wire.BasicCancel:
 		return ch.cancel(m)
 	case *wire.BasicCancelOk:
-		return ch.cancelOk()
+		return ch.cancelOk(m)
 	case *wire.BasicQos:
 		return ch.qos(m)
 	case *wire.BasicRecover:

@@ -20,13 +20,13 @@ func (ch *channel) exchangeDeclare(m *wire.ExchangeDeclare) *exception {
 	name := stripLines(m.Exchange)
 	if m.Passive {
 		_, e := v.exchangeNamed(name)
-		if e = firstOf(notOnDefault(name), e); e == nil {
+		if e = firstOf(notOnDefault(name), e, ch.conn.mayLook("exchange", name)); e == nil {
 			ch.answer(m.NoWait, &wire.ExchangeDeclareOk{})
 		}
 		return e
 	}
 	if routers[m.Type] == nil {
-		return fail(commandInvalid, "invalid exchange type '%s'", m.Type)
+		return fail(ch.conn.broker.cfg.version.unknownExchange, "invalid exchange type '%s'", m.Type)
 	}
 	if e := firstOf(notOnDefault(name), ch.conn.may(configure, "exchange", name)); e != nil {
 		return e

@@ -31,9 +31,6 @@ func (c *conn) start() {
 		"connection.blocked": true, "consumer_priorities": true, "authentication_failure_close": true,
 		"per_consumer_qos": true, "direct_reply_to": true,
 	}
-	if version.acceptsCancelOk {
-		capabilities["accept_consumer_cancel_ok"] = true
-	}
 	c.send(0, &wire.ConnectionStart{
 		VersionMajor: 0, VersionMinor: 9, Mechanisms: strings.Join(c.broker.cfg.mechanisms, " "), Locales: "en_US",
 		ServerProperties: wire.Table{

@@ -67,9 +67,12 @@ func (m *message) with(p *wire.Properties) (*message, error) {
 }
 
 // outgoing is the message as a client gets it: from a quorum queue with the number of attempts before, which RabbitMQ tells
-// a consumer if there were any, and basic.get in any case.
+// a consumer if there were any, and in older versions basic.get in any case. Newer ones count what came back as well.
 func (e *entry) outgoing(q *queue, get bool) *message {
-	if !q.settings.quorum || e.attempts == 0 && !get {
+	counts := q.vhost.broker.cfg.version.countsAcquisitions
+	attempts := e.attempts > 0 || get && !counts
+	acquired := e.acquired > 0 && counts
+	if !q.settings.quorum || !attempts && !acquired {
 		return e.msg
 	}
 	props := *e.msg.properties()
@@ -77,7 +80,12 @@ func (e *entry) outgoing(q *queue, get bool) *message {
 	if props.Headers == nil {
 		props.Headers = wire.Table{}
 	}
-	props.Headers["x-delivery-count"] = int64(e.attempts)
+	if attempts {
+		props.Headers["x-delivery-count"] = int64(e.attempts)
+	}
+	if acquired {
+		props.Headers["x-acquired-count"] = int64(e.acquired)
+	}
 	m, err := e.msg.with(&props)
 	if err != nil {
 		return e.msg // its own headers leave no room for one more

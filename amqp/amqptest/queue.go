@@ -169,6 +169,7 @@ func (q *queue) requeueQuorum(entries []entry, failed bool) {
 	limit := q.settings.deliveryLimit
 	for _, e := range entries {
 		e.redelivered = true
+		e.acquired++
 		if failed {
 			e.attempts++
 		}

@@ -82,6 +82,18 @@ var queueArguments = map[string]queueArgument{
 // newArguments are unknown to older versions.
 var newArguments = []string{"x-consumer-timeout", "x-delayed-retry-type", "x-delayed-retry-min", "x-delayed-retry-max"}
 
+// deprecatedArguments are refused by newer versions, as features that have a name.
+var deprecatedArguments = map[string]string{"x-queue-master-locator": "queue_master_locator"}
+
+func deprecated(feature string) *exception {
+	return fail(internalError, "Feature `%s` is deprecated.\nBy default, this feature is not permitted anymore.", feature)
+}
+
+func olderThan(version any, oldest int64) bool {
+	n, ok := asInt(version)
+	return ok && n > 0 && n < oldest
+}
+
 // readQueueArguments understands the arguments of queue.declare. What the broker does not know it refuses:
 // a test should not pass because an argument was ignored.
 func (b *Broker) readQueueArguments(vhost, name string, arguments wire.Table) (queueSettings, *exception) {
@@ -100,10 +112,14 @@ func (b *Broker) readQueueArguments(vhost, name string, arguments wire.Table) (q
 	}
 	for _, arg := range slices.Sorted(maps.Keys(arguments)) {
 		known, ok := queueArguments[arg]
-		if !b.cfg.version.knowsNewArguments && slices.Contains(newArguments, arg) || slices.Contains(b.cfg.version.goneArguments, arg) {
+		if !b.cfg.version.knowsNewArguments && slices.Contains(newArguments, arg) {
 			ok = false // this version does not know it
 		}
 		switch {
+		case b.cfg.version.deniesDeprecated && deprecatedArguments[arg] != "":
+			return s, deprecated(deprecatedArguments[arg])
+		case arg == "x-queue-version" && olderThan(arguments[arg], b.cfg.version.oldestQueueVersion):
+			return s, fail(preconditionFailed, "invalid arg '%s' for %s: \"unsupported queue version '%d'\"", arg, who, arguments[arg])
 		case !ok && b.cfg.arguments[arg]:
 		case !ok:
 			return s, fail(preconditionFailed, "invalid arg '%s' for %s: amqptest does not know it; WithArguments lets it pass", arg, who)

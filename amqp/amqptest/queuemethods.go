@@ -14,7 +14,7 @@ func (ch *channel) queueDeclare(m *wire.QueueDeclare) *exception {
 	}
 	if m.Passive {
 		q, e := v.queueNamed(name, ch.conn)
-		if e = firstOf(e, ch.conn.mayWhen(ch.conn.broker.cfg.version.passiveConfigures, configure, "queue", name)); e != nil {
+		if e = firstOf(e, ch.conn.mayLook("queue", name)); e != nil {
 			return e
 		}
 		ch.declared(q, m.NoWait)
@@ -55,8 +55,8 @@ func (ch *channel) newQueue(name string, m *wire.QueueDeclare) (*queue, *excepti
 		return nil, fail(preconditionFailed, "invalid property 'auto-delete' for %s", who)
 	case settings.quorum && m.Exclusive:
 		return nil, fail(preconditionFailed, "invalid property 'exclusive-owner' for %s", who)
-	case !m.Durable && !m.Exclusive && b.cfg.version.deniesTransient:
-		return nil, fail(internalError, "Feature `transient_nonexcl_queues` is deprecated. By default, this feature is not permitted anymore.")
+	case !m.Durable && !m.Exclusive && b.cfg.version.deniesDeprecated:
+		return nil, deprecated("transient_nonexcl_queues")
 	}
 	if settings.deadExchange != nil {
 		if e := firstOf(ch.conn.may(read, "queue", name), ch.conn.may(write, "exchange", *settings.deadExchange)); e != nil {

@@ -8,6 +8,7 @@ type entry struct {
 	position    uint64        // the order of arrival, kept by a requeue
 	expires     time.Duration // on the broker's clock; zero: never
 	attempts    int           // deliveries that failed, for x-delivery-limit
+	acquired    int           // deliveries that came back
 	priority    uint8
 	redelivered bool
 }

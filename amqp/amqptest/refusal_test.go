@@ -254,16 +254,12 @@ func TestQueueDeletionCancelsConsumers(t *testing.T) {
 
 func TestNewerVersion(t *testing.T) {
 	b := memoryBroker(t, WithVersion(V43))
-	for text, m := range map[string]wire.Method{
-		"Feature `transient_nonexcl_queues` is deprecated. By default, this feature is not permitted anymore.": &wire.QueueDeclare{Queue: "q"},
-		"Feature `global_qos` is deprecated. By default, this feature is not permitted anymore.":               &wire.BasicQos{PrefetchCount: 1, Global: true},
+	for feature, m := range map[string]wire.Method{
+		"transient_nonexcl_queues": &wire.QueueDeclare{Queue: "q"},
+		"queue_master_locator":     &wire.QueueDeclare{Queue: "q", Durable: true, Arguments: wire.Table{"x-queue-master-locator": "random"}},
 	} {
 		c := dial(t, b)
 		c.send(1, m)
-		c.refusedConnection(541, "INTERNAL_ERROR - "+text)
+		c.refusedConnection(541, "INTERNAL_ERROR - Feature `"+feature+"` is deprecated.\nBy default, this feature is not permitted anymore.")
 	}
-	c := dialRaw(t, b)
-	c.write(wire.ProtocolHeader[:])
-	capabilities := expect[*wire.ConnectionStart](c).ServerProperties["capabilities"].(wire.Table)
-	assert.Equal(t, true, capabilities["accept_consumer_cancel_ok"])
 }

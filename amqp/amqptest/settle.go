@@ -35,6 +35,7 @@ func (ch *channel) settlement(tag uint64, multiple bool, how verdict, failed boo
 // apply carries out a settlement for one consumer after the other, so that each takes what it has room for before
 // the next one is asked: this is the order in which RabbitMQ's channels tell its queues.
 func (ch *channel) apply(taken []unacked, how verdict, failed bool) {
+	taken = slices.DeleteFunc(taken, func(u unacked) bool { return u.timedOut })
 	if slices.ContainsFunc(taken, func(u unacked) bool { return u.consumer != taken[0].consumer || u.queue != taken[0].queue }) {
 		slices.SortStableFunc(taken, func(a, b unacked) int {
 			return cmp.Or(strings.Compare(a.queue.name, b.queue.name), strings.Compare(a.consumerTag(), b.consumerTag()))

@@ -252,11 +252,22 @@ func TestConsumerTimeoutInNewerVersions(t *testing.T) {
 		c.publish("q", "late")
 		c.deliveries(1)
 		time.Sleep(2001 * time.Millisecond)
-		assert.Equal(t, &wire.BasicCancel{ConsumerTag: "me"}, expect[*wire.BasicCancel](c)) // it wants an answer
-		c.send(1, &wire.BasicCancelOk{ConsumerTag: "me"})
+		assert.Equal(t, &wire.BasicCancel{ConsumerTag: "me", NoWait: true}, expect[*wire.BasicCancel](c))
+		assert.Equal(t, 1, readyIn(b, "q"))
+		c.send(1, &wire.BasicAck{DeliveryTag: 2}) // too late
+		c.nothing()
 		assert.Equal(t, 1, readyIn(b, "q"))
 		time.Sleep(time.Hour)
 		c.nothing()
+		for _, answer := range []wire.Method{&wire.BasicCancelOk{ConsumerTag: "me"}, &wire.BasicCancel{ConsumerTag: "me", NoWait: true}} {
+			c.send(1, answer)
+			c.consume("q", "me", func(m *wire.BasicConsume) { m.Arguments = wire.Table{"x-consumer-timeout": int32(2000)} })
+			c.deliveries(1)
+			time.Sleep(2001 * time.Millisecond)
+			expect[*wire.BasicCancel](c)
+		}
+		c.send(1, &wire.BasicConsume{Queue: "q", ConsumerTag: "me"}) // which is not free before
+		c.refusedConnection(530, "NOT_ALLOWED - attempt to reuse consumer tag 'me'")
 	}, WithVersion(V43))
 }
 

@@ -44,7 +44,7 @@ func (ch *channel) timeOut() {
 	next := time.Duration(-1)
 	for i := ch.oldest; i < len(ch.unacked); i++ {
 		u := &ch.unacked[i]
-		if u.settled {
+		if u.settled || u.timedOut {
 			continue
 		}
 		allowance := u.allowance()
@@ -77,13 +77,17 @@ func (ch *channel) overdueDelivery(u *unacked, allowance time.Duration) {
 	c.remove()
 	var mine []unacked
 	for i := ch.oldest; i < len(ch.unacked); i++ {
-		if v := &ch.unacked[i]; !v.settled && v.consumer == c {
-			mine = append(mine, *ch.settle(i))
+		if v := &ch.unacked[i]; !v.settled && !v.timedOut && v.consumer == c {
+			mine = append(mine, *v)
+			v.timedOut = true
 		}
 	}
-	ch.compact()
-	// This cancellation wants an answer, unlike the one for a queue that is gone.
-	ch.send(&wire.BasicCancel{ConsumerTag: c.tag})
+	// This cancellation wants an answer all the same.
+	ch.send(&wire.BasicCancel{ConsumerTag: c.tag, NoWait: true})
+	if ch.timedOut == nil {
+		ch.timedOut = map[string]bool{}
+	}
+	ch.timedOut[c.tag] = true
 	ch.apply(mine, requeued, false)
 	ch.timeOut()
 }

@@ -15,6 +15,7 @@ type unacked struct {
 	consumer *consumer     // nil after basic.get
 	since    time.Duration // on the broker's clock, when somebody times out
 	settled  bool          // taken out, but older ones are still there
+	timedOut bool          // the queue has it back, and the client may settle it all the same
 }
 
 // hold keeps a delivery until it is settled.
