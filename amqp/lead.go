@@ -240,8 +240,11 @@ func (c *Conn) readUntil(cons *Consumer) (next int32, err error) {
 	return ledByNobody, nil
 }
 
-// hasNews tells whether a loop of the consumer need not wait.
-func (c *Consumer) hasNews() bool { return c.stream.Len() > 0 || c.ended.Load() }
+// hasNews tells whether a loop of the consumer need not wait. One that the broker has
+// ended gets no more, and its loop is over with what came before.
+func (c *Consumer) hasNews() bool {
+	return c.stream.Len() > 0 || c.ended.Load() || c.cancelled.Load() != nil
+}
 
 // readOnce reads for a loop. It reads nothing, without an error, when the consumer
 // has ended.

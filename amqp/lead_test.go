@@ -223,6 +223,24 @@ func TestTheEndOfAConsumerInterruptsItsLoop(t *testing.T) {
 	}
 }
 
+// What came before the broker's basic.cancel is still taken, and nothing is read for after it: no more would come.
+func TestALoopTakesWhatCameBeforeTheBrokersCancelAndEnds(t *testing.T) {
+	c, far := offered(t)
+	done := ranging(c, math.MaxUint64, func(env *Envelope) { assert.NoError(t, env.Ack()) })
+	eventually(t, "it reads", c.isReading)
+	cancel, err := wire.AppendMethod(deliver(1, 1, nil, readerFrameMax, nil), 1, &wire.BasicCancel{ConsumerTag: "c", NoWait: true})
+	require.NoError(t, err)
+	send(t, far, cancel)
+	select {
+	case tags := <-done:
+		assert.Equal(t, []uint64{1}, tags)
+	case <-time.After(time.Minute):
+		require.Fail(t, "the loop waits for messages of a consumer that the broker has ended")
+	}
+	require.ErrorIs(t, c.Err(), ErrConsumerCancelled)
+	assert.Equal(t, ledByNobody, c.ch.conn.lead.state.Load())
+}
+
 // A connection that is to be read until some time only is not read for longer because a consumer has ended.
 func TestAnInterruptedReadLeavesTheDeadline(t *testing.T) {
 	for name, order := range map[string]func(c *Consumer, done <-chan []uint64){
