@@ -145,5 +145,5 @@ func (ch *Channel) recall(ctx context.Context, requeue, async bool) (*pendingCal
 	m := &wire.BasicRecover{Requeue: requeue}
 	p := newCall(m, wire.BasicRecoverOkID)
 	p.abandoned = async
-	return p, ch.start(ctx, outgoing{method: m, call: p, sent: ch.ledger.recall})
+	return p, ch.start(ctx, outgoing{method: m, call: p, before: ch.ledger.recall})
 }

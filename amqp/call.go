@@ -97,8 +97,11 @@ func (l *line) send(ctx context.Context, m wire.Method) error {
 type outgoing struct {
 	method wire.Method
 	call   *pendingCall
-	last   bool   // nothing may be sent on the line after it
-	sent   func() // called when it is certain to be sent, with the writer's lock held
+	last   bool // nothing may be sent on the line after it
+	// before is called before the acknowledgements that go ahead of it are collected,
+	// and sent when it is certain to be sent, both with the writer's lock held. What is
+	// acknowledged in between leaves behind it.
+	before, sent func()
 }
 
 func (o *outgoing) waits() bool { return o.call != nil && !o.call.abandoned }
@@ -125,6 +128,11 @@ func (l *line) start(ctx context.Context, all ...outgoing) (err error) {
 		return l.end()
 	}
 	alone := len(buf) == 0
+	for _, o := range all {
+		if o.before != nil {
+			o.before()
+		}
+	}
 	buf = l.flushAcks(buf)
 	before := buf
 	for _, o := range all {

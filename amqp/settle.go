@@ -246,8 +246,8 @@ func (l *ledger) append(dst []byte, channel uint16) []byte {
 	return dst
 }
 
-// recall has nothing settled any more, since basic.recover is sent: whatever is
-// delivered before its answer, void, is the broker's again.
+// recall has nothing settled any more, since basic.recover is about to be sent:
+// whatever is delivered before its answer, void, is the broker's again.
 func (l *ledger) recall() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

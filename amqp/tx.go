@@ -95,7 +95,8 @@ func (ch *Channel) selectTx(ctx context.Context) error {
 	}
 	m := &wire.TxSelect{}
 	p := newCall(m, wire.TxSelectOkID)
-	if err := ch.start(ctx, outgoing{method: m, call: p, sent: func() { ch.tx = inTx; ch.ledger.begin() }}); err != nil {
+	begin := func() { ch.tx = inTx; ch.ledger.begin() }
+	if err := ch.start(ctx, outgoing{method: m, call: p, before: ch.ledger.pause, sent: begin}); err != nil {
 		return err
 	}
 	if err := ch.wait(ctx, p); err != nil {
