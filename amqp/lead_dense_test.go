@@ -34,16 +34,43 @@ func (l *ledReads) trace() *amqp.Trace {
 	}}
 }
 
+// lives is for how long a connection, its channel and its consumer may live.
+type lives struct{ conn, channel, consumer context.Context }
+
 // dense consumes from queue "q" with a prefetch that brings messages closely.
-func (w *world) dense(ctx, inner context.Context, reads *ledReads, body func(*amqp.Conn, *amqp.Channel, *amqp.Consumer) error) error {
-	w.cfg.Trace = reads.trace()
+func (w *world) dense(ctx context.Context, reads *ledReads, body func(*amqp.Conn, *amqp.Channel, *amqp.Consumer) error) error {
+	return w.denseFor(lives{ctx, ctx, ctx}, reads, body)
+}
+
+func (w *world) denseFor(l lives, reads *ledReads, body func(*amqp.Conn, *amqp.Channel, *amqp.Consumer) error) error {
 	amqp.OfferGap(w, time.Second) // however slow the machine is
-	return amqp.WithConnection(ctx, w.cfg, func(conn *amqp.Conn) error {
-		return conn.WithChannel(ctx, func(ch *amqp.Channel) error {
-			return ch.WithConsumer(inner, amqp.Consume{Queue: "q", Prefetch: 20}, func(c *amqp.Consumer) error { return body(conn, ch, c) })
+	cfg := w.cfg
+	cfg.Trace = reads.trace()
+	return amqp.WithConnection(l.conn, cfg, func(conn *amqp.Conn) error {
+		return conn.WithChannel(l.channel, func(ch *amqp.Channel) error {
+			return ch.WithConsumer(l.consumer, amqp.Consume{Queue: "q", Prefetch: 20}, func(c *amqp.Consumer) error { return body(conn, ch, c) })
 		})
 	})
 }
+
+// untilItReads publishes bursts to queue "q" until the loop over its consumer waits in a read of its own, with everything
+// acknowledged that was published. There it stays until something else comes.
+func (w *world) untilItReads(ctx context.Context, c *amqp.Consumer) error {
+	return amqp.WithChannel(ctx, w.cfg, func(ch *amqp.Channel) error {
+		for !c.IsReading() {
+			if err := fill(ch, "q", 0, 100); err != nil {
+				return err
+			}
+			if err := w.broker.Wait(ctx, func() bool { return w.isDone("q") }); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// isDone tells whether all messages of a queue were settled.
+func (w *world) isDone(queue string) bool { return w.state(queue).Ready+w.state(queue).Unacked == 0 }
 
 // Who reads changes all the time, and every message comes once and in order, every call is answered, every confirm told.
 func TestReadingChangesHandsUnderLoad(t *testing.T) {
@@ -52,7 +79,7 @@ func TestReadingChangesHandsUnderLoad(t *testing.T) {
 		w.queue("q", n)
 		w.queue("aside", 0)
 		var reads ledReads
-		err := w.dense(ctx, ctx, &reads, func(conn *amqp.Conn, ch *amqp.Channel, c *amqp.Consumer) error {
+		err := w.dense(ctx, &reads, func(conn *amqp.Conn, ch *amqp.Channel, c *amqp.Consumer) error {
 			var over atomic.Bool
 			conn.Go(func(ctx context.Context) error { return disturb(ctx, conn, &over) })
 			defer over.Store(true)
@@ -77,7 +104,7 @@ func TestReadingChangesHandsUnderLoad(t *testing.T) {
 		require.NoError(w, err)
 		assert.Positive(w, reads.byLoop.Load(), "the loop reads itself")
 		assert.Positive(w, reads.byReader.Load())
-		assert.Zero(w, w.state("q").Ready+w.state("q").Unacked, "all were acknowledged")
+		assert.True(w, w.isDone("q"), "all were acknowledged")
 	})
 }
 
@@ -116,7 +143,7 @@ func TestNobodyWaitsForALoopAtWork(t *testing.T) {
 		w.queue("q", n)
 		w.queue("other", 0)
 		var reads ledReads
-		err := w.dense(ctx, ctx, &reads, func(conn *amqp.Conn, _ *amqp.Channel, c *amqp.Consumer) error {
+		err := w.dense(ctx, &reads, func(conn *amqp.Conn, _ *amqp.Channel, c *amqp.Consumer) error {
 			for _, env := range c.Messages() {
 				before := reads.byLoop.Load()
 				if err := env.Ack(); err != nil {
@@ -154,53 +181,6 @@ func beside(ctx context.Context, conn *amqp.Conn) error {
 			return c.Err()
 		})
 	})
-}
-
-// However a consumer ends whose loop reads, it ends.
-func TestAConsumerWhoseLoopReadsEnds(t *testing.T) {
-	for name, end := range map[string]struct {
-		do  func(w *world, c *amqp.Consumer, cancel context.CancelFunc)
-		err error
-	}{
-		"stopped":   {func(_ *world, c *amqp.Consumer, _ context.CancelFunc) { c.Stop() }, nil},
-		"cancelled": {func(_ *world, _ *amqp.Consumer, cancel context.CancelFunc) { cancel() }, context.Canceled},
-		"failed":    {func(_ *world, c *amqp.Consumer, _ context.CancelFunc) { c.Cancel(errBroken) }, errBroken},
-		"by the broker": {func(w *world, _ *amqp.Consumer, _ context.CancelFunc) {
-			w.broker.CancelConsumers("q")
-		}, amqp.ErrConsumerCancelled},
-		"its channel": {func(w *world, _ *amqp.Consumer, _ context.CancelFunc) {
-			w.broker.CloseChannels(406, "PRECONDITION_FAILED - oops")
-		}, amqp.PreconditionFailed},
-		"its connection": {func(w *world, _ *amqp.Consumer, _ context.CancelFunc) {
-			w.broker.CloseConnections(320, "CONNECTION_FORCED - maintenance")
-		}, amqp.ConnectionForced},
-		"the network": {func(w *world, _ *amqp.Consumer, _ context.CancelFunc) { w.broker.Sever() }, amqp.ErrConnectionClosed},
-	} {
-		t.Run(name, func(t *testing.T) {
-			overTCP(t, func(ctx context.Context, w *world) {
-				const n = 10_000
-				w.queue("q", n)
-				inner, cancel := context.WithCancel(ctx)
-				defer cancel()
-				var reads ledReads
-				err := w.dense(ctx, inner, &reads, func(_ *amqp.Conn, _ *amqp.Channel, c *amqp.Consumer) error {
-					c.Go(func(ctx context.Context) error { // when the loop waits
-						err := w.broker.Wait(ctx, func() bool { return w.state("q").Ready+w.state("q").Unacked == 0 })
-						end.do(w, c, cancel)
-						return err
-					})
-					for _, env := range c.Messages() {
-						if err := env.Ack(); err != nil {
-							return err
-						}
-					}
-					return c.Err()
-				})
-				require.ErrorIs(w, err, end.err)
-				assert.Positive(w, reads.byLoop.Load())
-			})
-		})
-	}
 }
 
 var errBroken = errors.New("the program is broken")

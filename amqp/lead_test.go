@@ -52,13 +52,6 @@ func eventually(t *testing.T, what string, holds func() bool) {
 	require.Eventually(t, holds, time.Minute, time.Millisecond, what)
 }
 
-func (c *Consumer) isReading() bool {
-	l := &c.ch.conn.lead
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.by == c
-}
-
 // ranging ranges over the consumer, and ends after the last of so many messages; the channel has what came.
 func ranging(c *Consumer, n uint64, each func(env *Envelope)) <-chan []uint64 {
 	done := make(chan []uint64, 1)
@@ -92,10 +85,10 @@ func TestALoopReadsWhileItWaits(t *testing.T) {
 		assert.NoError(t, env.Ack())
 		had <- env.DeliveryTag
 	})
-	eventually(t, "it reads", c.isReading)
+	eventually(t, "it reads", c.IsReading)
 	send(t, far, deliver(1, 1, pattern(10), readerFrameMax, nil))
 	assert.EqualValues(t, 1, <-had)
-	eventually(t, "it reads again", c.isReading)
+	eventually(t, "it reads again", c.IsReading)
 	whole := append(deliver(1, 2, pattern(10), readerFrameMax, nil), deliver(1, 3, pattern(10), readerFrameMax, nil)...)
 	send(t, far, whole[:50])
 	send(t, far, whole[50:])
@@ -122,7 +115,7 @@ func TestWhoeverAcknowledgesWhileALoopReadsHasItSent(t *testing.T) {
 	c, far := offered(t)
 	conn := c.ch.conn
 	done := ranging(c, math.MaxUint64, nil)
-	eventually(t, "it reads", c.isReading)
+	eventually(t, "it reads", c.IsReading)
 	flusher := make(chan error, 1)
 	go func() { flusher <- conn.out.Run() }()
 	c.ch.ledger.add(1, 1, false)
@@ -178,10 +171,10 @@ func TestALoopLeavesToTheReaderWhatItCannotDo(t *testing.T) {
 			}()
 			switch {
 			case test.send != nil:
-				eventually(t, "it reads", c.isReading)
+				eventually(t, "it reads", c.IsReading)
 				send(t, far, test.send)
 			case test.err != nil:
-				eventually(t, "it reads", c.isReading)
+				eventually(t, "it reads", c.IsReading)
 				require.NoError(t, far.Close())
 			}
 			panicked := <-done
@@ -208,7 +201,7 @@ func TestTheEndOfAConsumerInterruptsItsLoop(t *testing.T) {
 			c, far := offered(t)
 			conn := c.ch.conn
 			done := ranging(c, math.MaxUint64, nil)
-			eventually(t, "it reads", c.isReading)
+			eventually(t, "it reads", c.IsReading)
 			end(c)
 			assert.Empty(t, <-done)
 			assert.Equal(t, ledByNobody, conn.lead.state.Load())
@@ -227,7 +220,7 @@ func TestTheEndOfAConsumerInterruptsItsLoop(t *testing.T) {
 func TestALoopTakesWhatCameBeforeTheBrokersCancelAndEnds(t *testing.T) {
 	c, far := offered(t)
 	done := ranging(c, math.MaxUint64, func(env *Envelope) { assert.NoError(t, env.Ack()) })
-	eventually(t, "it reads", c.isReading)
+	eventually(t, "it reads", c.IsReading)
 	cancel, err := wire.AppendMethod(deliver(1, 1, nil, readerFrameMax, nil), 1, &wire.BasicCancel{ConsumerTag: "c", NoWait: true})
 	require.NoError(t, err)
 	send(t, far, cancel)
@@ -270,7 +263,7 @@ func TestAnInterruptedReadLeavesTheDeadline(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c, _ := offered(t)
 			done := ranging(c, math.MaxUint64, nil)
-			eventually(t, "it reads", c.isReading)
+			eventually(t, "it reads", c.IsReading)
 			order(c, done)
 			_, err := c.ch.conn.nc.Read(make([]byte, 1))
 			require.ErrorIs(t, err, os.ErrDeadlineExceeded)
