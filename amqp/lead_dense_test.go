@@ -69,6 +69,18 @@ func (w *world) untilItReads(ctx context.Context, c *amqp.Consumer) error {
 	})
 }
 
+// comesToRead tells whether a loop that has taken everything is soon in a read of its own. It may have left that to the
+// reader, or be held up.
+func comesToRead(c *amqp.Consumer) bool {
+	for range 1000 {
+		if c.IsReading() {
+			return true
+		}
+		runtime.Gosched()
+	}
+	return false
+}
+
 // isDone tells whether all messages of a queue were settled.
 func (w *world) isDone(queue string) bool { return w.state(queue).Ready+w.state(queue).Unacked == 0 }
 
