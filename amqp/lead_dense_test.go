@@ -56,16 +56,21 @@ func (w *world) denseFor(l lives, reads *ledReads, body func(*amqp.Conn, *amqp.C
 // untilItReads publishes bursts to queue "q" until the loop over its consumer waits in a read of its own, with everything
 // acknowledged that was published. There it stays until something else comes.
 func (w *world) untilItReads(ctx context.Context, c *amqp.Consumer) error {
-	return amqp.WithChannel(ctx, w.cfg, func(ch *amqp.Channel) error {
-		for !c.IsReading() {
-			if err := fill(ch, "q", 0, 100); err != nil {
-				return err
-			}
-			if err := w.broker.Wait(ctx, func() bool { return w.isDone("q") }); err != nil {
-				return err
-			}
+	for !c.IsReading() {
+		if err := w.burst(ctx, 100); err != nil {
+			return err
 		}
-		return nil
+	}
+	return nil
+}
+
+// burst publishes so many messages to queue "q" at once, and waits until all are settled.
+func (w *world) burst(ctx context.Context, n int) error {
+	return amqp.WithChannel(ctx, w.cfg, func(ch *amqp.Channel) error {
+		if err := fill(ch, "q", 0, n); err != nil {
+			return err
+		}
+		return w.broker.Wait(ctx, func() bool { return w.isDone("q") })
 	})
 }
 

@@ -89,7 +89,7 @@ func TestATransactionIsEndedWhileALoopReads(t *testing.T) {
 						for led := false; !led; {
 							var all []*amqp.Envelope
 							err := ch.WithTx(ctx, func() (err error) {
-								all, err = w.burst(ctx, taken)
+								all, err = w.prefetched(ctx, taken)
 								led = comesToRead(c)
 								return errors.Join(err, outcome)
 							})
@@ -119,8 +119,8 @@ func TestATransactionIsEndedWhileALoopReads(t *testing.T) {
 	}
 }
 
-// burst publishes as many messages as the prefetch to queue "q", and collects what the loop has taken.
-func (w *world) burst(ctx context.Context, taken <-chan *amqp.Envelope) (all []*amqp.Envelope, err error) {
+// prefetched publishes as many messages as the prefetch to queue "q", and collects what the loop has taken.
+func (w *world) prefetched(ctx context.Context, taken <-chan *amqp.Envelope) (all []*amqp.Envelope, err error) {
 	err = amqp.WithChannel(ctx, w.cfg, func(ch *amqp.Channel) error { return fill(ch, "q", 0, 20) })
 	for err == nil && len(all) < 20 {
 		select {
