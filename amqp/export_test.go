@@ -25,3 +25,6 @@ func (c *Consumer) IsReading() bool {
 
 // SetUnreadBound has ErrSlowConsumer come after so many bytes.
 func (c *Conn) SetUnreadBound(n int64) { c.unreadBound = n }
+
+// IsHeldBack tells whether the reader waits for a consumer to take what it has.
+func (c *Conn) IsHeldBack() bool { return c.paused.Load() }
