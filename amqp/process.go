@@ -26,8 +26,9 @@ var Drop error = errors.New("drop the message")
 //     Process, with several it crashes the program.
 //
 // ctx ends with the consumer's scope, and when a message can't be settled any
-// more. Process returns when Messages has ended and the handlers have returned:
-// nil after Stop, and why Messages ended otherwise.
+// more, or a handler has panicked or called runtime.Goexit. Messages ends then as
+// well, and what nobody took goes back. Process returns when Messages has ended and
+// the handlers have returned: nil after Stop, and why Messages ended otherwise.
 //
 // Keep a delivery limit or a dead-letter exchange on the queue: a message that
 // every handler fails on comes back for ever without.
@@ -43,10 +44,17 @@ func (c *Consumer) Process(workers int, handle func(ctx context.Context, body []
 			if err := c.process(ctx, body, env, handle); err != nil {
 				return err
 			}
+			if ctx.Err() != nil {
+				break // the next one would be given back at once, and come again at once
+			}
 		}
 		return nil
 	}
-	err := scope.Run(c.Context(), func(s *scope.Scope) error {
+	crew := scope.Open(c.Context(), c.Scope)
+	s := crew.Scope()
+	// The workers who wait for a message would not learn that another is gone.
+	crew.OnEnd(func() { c.stop(context.Cause(s.Context())) })
+	err, _ := crew.Run(func() error {
 		for range workers - 1 {
 			s.Go(work)
 		}

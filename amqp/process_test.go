@@ -1,8 +1,11 @@
 package amqp_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"runtime"
+	"runtime/debug"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -75,6 +78,72 @@ func TestProcessRejectsTheMessageOfAHandlerThatPanics(t *testing.T) {
 		})
 		require.Equal(w, []string{"basic.ack", "basic.reject"}, j.read()[:2])
 		require.ElementsMatch(w, numbers(1, 3), w.bodies("q"))
+	})
+}
+
+// With one worker gone the others would each be given what they have just given back, for ever.
+func TestProcessEndsWithAWorkerThatIsGone(t *testing.T) {
+	for name, c := range map[string]struct {
+		callers bool
+		leave   func()
+		result  any
+	}{
+		"panic on the caller's goroutine":  {true, func() { panic("oops") }, "oops"},
+		"Goexit on the caller's goroutine": {true, runtime.Goexit, nil},
+		"Goexit on another":                {false, runtime.Goexit, "scope: a task called runtime.Goexit (a test's FailNow or SkipNow, perhaps)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(w *world) {
+				w.queue("q", 2)
+				var calls atomic.Int64
+				result := make(chan any, 1)
+				go func() {
+					var got any
+					defer func() {
+						if v := recover(); v != nil {
+							got = v
+						}
+						result <- got
+					}()
+					err := w.channel(func(ch *amqp.Channel) error {
+						return ch.WithConsumer(context.Background(), amqp.Consume{Queue: "q"}, func(cons *amqp.Consumer) error {
+							return cons.Process(2, func(ctx context.Context, _ []byte, _ *amqp.Envelope) error {
+								if calls.Add(1) == 1000 {
+									cons.Stop()
+								}
+								if ctx.Err() == nil && bytes.Contains(debug.Stack(), []byte("WithConsumer")) == c.callers {
+									c.leave()
+								}
+								<-ctx.Done()
+								return ctx.Err()
+							})
+						})
+					})
+					got = err.Error()
+				}()
+				assert.Equal(w, c.result, <-result)
+				assert.EqualValues(w, 2, calls.Load())
+				assert.ElementsMatch(w, numbers(0, 2), w.bodies("q"))
+			})
+		})
+	}
+}
+
+// A worker's failure is not held back by those who wait for a message.
+func TestProcessEndsWhenAMessageCantBeSettled(t *testing.T) {
+	bubble(t, func(w *world) {
+		w.queue("q", 1)
+		err := w.channel(func(ch *amqp.Channel) error {
+			require.NoError(w, ch.WithTx(ch.Context(), func() error { return nil }))
+			return ch.WithConsumer(ch.Context(), amqp.Consume{Queue: "q"}, func(c *amqp.Consumer) error {
+				err := c.Process(4, func(context.Context, []byte, *amqp.Envelope) error { return nil })
+				assert.Equal(w, err, c.Err())
+				return err
+			})
+		})
+		require.ErrorContains(w, err, "inside WithTx only")
+		require.Equal(w, 1, flat(err))
+		require.Equal(w, []string{"0"}, w.bodies("q"))
 	})
 }
 
