@@ -114,8 +114,10 @@ func (ch *Channel) WithPublisher(ctx context.Context, opts PublisherOptions, bod
 		return err
 	}
 	p := &Publisher{ch: ch, opts: opts, room: make(chan struct{}, 1)}
-	duties := scope.Run(context.WithoutCancel(ctx), func(s *scope.Scope) error {
-		p.duties = s
+	duties := scope.Open(context.WithoutCancel(ctx), nil)
+	p.duties = duties.Scope()
+	duties.OnEnd(func() { p.Cancel(context.Cause(p.duties.Context())) })
+	told, _ := duties.Run(func() error {
 		handle := scope.Open(ctx, ch.Scope)
 		p.Scope = handle.Scope()
 		ch.conn.watch(handle, p.name, nil, nil)
@@ -127,7 +129,7 @@ func (ch *Channel) WithPublisher(ctx context.Context, opts PublisherOptions, bod
 		failed = err != nil
 		return nil
 	})
-	return joinCause(err, duties)
+	return joinCause(err, told)
 }
 
 // confirmOnce is Confirm unless the channel is in confirm mode.
@@ -297,7 +299,8 @@ func (p *Publisher) fail(failure *PublishError) {
 	}
 }
 
-// tell calls OnFailure until nothing is left to be told.
+// tell calls OnFailure until nothing is left to be told. Its failure, or
+// runtime.Goexit, ends duties, and calling stays: nobody tells the rest.
 func (p *Publisher) tell(context.Context) error {
 	c := &p.ch.confirms
 	for {
@@ -311,7 +314,6 @@ func (p *Publisher) tell(context.Context) error {
 		p.queue = p.queue[1:]
 		c.mu.Unlock()
 		if err := p.opts.OnFailure(failure); err != nil {
-			p.Cancel(err)
 			return err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -195,6 +196,31 @@ func TestOnFailureMayPublishAgain(t *testing.T) {
 		}))
 		require.Equal(w, []string{"again"}, w.bodies("q"))
 	})
+}
+
+// A test's FailNow in OnFailure, say, leaves nobody to hear of failures: the scope fails.
+func TestOnFailureThatExitsFailsTheScope(t *testing.T) {
+	for name, body := range map[string]func(p *amqp.Publisher){
+		"while body waits":       func(p *amqp.Publisher) { <-p.Context().Done() },
+		"when body has returned": func(*amqp.Publisher) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(w *world) {
+				opts := amqp.PublisherOptions{Mandatory: true, OnFailure: func(*amqp.PublishError) error {
+					time.Sleep(time.Second)
+					runtime.Goexit()
+					return nil
+				}}
+				err := w.publisher(opts, func(p *amqp.Publisher) error {
+					_, err := p.Publish(context.Background(), "", "nobody's", amqp.Message{})
+					body(p)
+					return err
+				})
+				require.ErrorContains(w, err, "Goexit")
+				require.Equal(w, 1, flat(err))
+			})
+		})
+	}
 }
 
 // The first failure ends the scope, if nobody takes it, and its cause says which message it was.
