@@ -357,6 +357,11 @@ func (c *confirms) resolvedUpTo(n uint64) bool {
 func (c *confirms) barrier() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.barrierHere()
+}
+
+// barrierHere is barrier for a caller who holds mu.
+func (c *confirms) barrierHere() <-chan struct{} {
 	done := make(chan struct{})
 	last := max(c.win.next, 1) - 1
 	if last == 0 || c.resolvedUpTo(last) {

@@ -45,7 +45,7 @@ func newConfirming(t *testing.T, seed uint64) *confirming {
 	for i := range c.pubs {
 		// One that seems to be telling already only queues.
 		c.pubs[i] = &Publisher{
-			room: make(chan struct{}, 1), calling: true,
+			room: make(chan struct{}, 1), calling: make(chan struct{}),
 			opts: PublisherOptions{MaxInFlight: 1 << 30, OnFailure: func(*PublishError) error { return nil }},
 		}
 		c.failed[c.pubs[i]] = map[uint64]error{}

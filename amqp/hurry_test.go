@@ -35,7 +35,7 @@ func TestWhoWaitsForConfirmsWrites(t *testing.T) {
 			ch := &Channel{Scope: s, confirming: true}
 			ch.conn, ch.alive = conn, t.Context()
 			require.NoError(t, conn.register(ch))
-			p := &Publisher{Scope: s, ch: ch, opts: PublisherOptions{MaxInFlight: 1}, room: make(chan struct{}, 1)}
+			p := &Publisher{Scope: s, ch: ch, duties: s, opts: PublisherOptions{MaxInFlight: 1}, room: make(chan struct{}, 1)}
 			r, err := p.Publish(t.Context(), "x", "k", Message{})
 			require.NoError(t, err)
 			ctx, cancel := context.WithCancel(t.Context())

@@ -21,8 +21,9 @@ type PublisherOptions struct {
 	// OnFailure is called for each message that was refused, returned, or left
 	// unconfirmed, one call at a time, on a goroutine of the publisher's. An
 	// error of its fails the scope, and nil goes on. A call that takes so long
-	// that 65536 failures wait behind it fails the scope as well. Nil: the first
-	// failure fails the scope.
+	// that 65536 failures wait behind it fails the scope as well. It may publish on
+	// the publisher, also when body has returned: with a ctx from outside, as the
+	// publisher's own may have ended. Nil: the first failure fails the scope.
 	OnFailure func(*PublishError) error
 }
 
@@ -47,7 +48,7 @@ type Publisher struct {
 	waiting int
 	failed  failures
 	queue   []*PublishError // for OnFailure
-	calling bool            // OnFailure is at work on queue
+	calling chan struct{}   // nil: OnFailure has heard of all; closed when it has
 	gaveUp  bool            // what had no outcome by then is unknown
 }
 
@@ -293,8 +294,8 @@ func (p *Publisher) fail(failure *PublishError) {
 		return
 	}
 	p.queue = append(p.queue, failure)
-	if !p.calling {
-		p.calling = true
+	if p.calling == nil {
+		p.calling = make(chan struct{})
 		p.duties.Go(p.tell)
 	}
 }
@@ -306,7 +307,8 @@ func (p *Publisher) tell(context.Context) error {
 	for {
 		c.mu.Lock()
 		if len(p.queue) == 0 {
-			p.calling = false
+			close(p.calling)
+			p.calling = nil
 			c.mu.Unlock()
 			return nil
 		}
@@ -319,29 +321,58 @@ func (p *Publisher) tell(context.Context) error {
 	}
 }
 
-// finish waits for the outcomes at the scope's end.
+// finish waits for the outcomes at the scope's end, those of what OnFailure
+// publishes meanwhile among them.
 func (p *Publisher) finish(ctx context.Context, failed bool) error {
-	p.over.Store(true)
 	p.ch.conn.await(+1)
 	defer p.ch.conn.await(-1)
-	p.ch.conn.out.Hurry()
-	done := p.ch.confirms.barrier()
 	cause := errPublisherFailed
 	if !failed {
-		outer := p.ch.Context()
-		select {
-		case <-done:
+		if cause = p.awaitAll(ctx); cause == nil {
 			return p.firstFailure()
-		case <-ctx.Done():
-			cause = context.Cause(ctx)
-		case <-outer.Done():
-			cause = context.Cause(outer)
 		}
 	}
-	if !p.awaitLast(done) {
+	p.over.Store(true)
+	p.ch.conn.out.Hurry()
+	if !p.awaitLast(p.ch.confirms.barrier()) {
 		return p.giveUp(cause)
 	}
 	return p.firstFailure()
+}
+
+// awaitAll returns nil when the publisher is over, since nothing is left to wait
+// for, or why not to wait any more.
+func (p *Publisher) awaitAll(ctx context.Context) error {
+	outer := p.ch.Context()
+	for next := p.unfinished(); next != nil; next = p.unfinished() {
+		p.ch.conn.out.Hurry()
+		select {
+		case <-next:
+		case <-p.duties.Context().Done():
+			return errPublisherFailed
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-outer.Done():
+			return context.Cause(outer)
+		}
+	}
+	return nil
+}
+
+// unfinished is what has to be waited for, and looked again after that. It ends the
+// publisher when there is nothing.
+func (p *Publisher) unfinished() <-chan struct{} {
+	c := &p.ch.confirms
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p.inFlight() > 0 {
+		return c.barrierHere()
+	}
+	if p.calling != nil {
+		return p.calling
+	}
+	p.over.Store(true)
+	return nil
 }
 
 // awaitLast waits for the outcomes as for a step of the goodbye. A broker that says

@@ -198,6 +198,38 @@ func TestOnFailureMayPublishAgain(t *testing.T) {
 	})
 }
 
+// What OnFailure publishes has its outcome like everything else, and may fail again, after body has returned as well.
+func TestOnFailureMayPublishAgainWhenBodyHasReturned(t *testing.T) {
+	for _, inFlight := range []int{1, 5} {
+		bubble(t, func(w *world) {
+			w.slow("basic.nack", time.Second)
+			var p *amqp.Publisher
+			var again []amqp.Receipt
+			opts := amqp.PublisherOptions{MaxInFlight: inFlight, OnFailure: func(e *amqp.PublishError) error {
+				time.Sleep(time.Second) // every outcome may be known by then
+				r, err := p.Publish(context.Background(), e.Exchange, e.RoutingKey, amqp.Message{Body: []byte("again")})
+				again = append(again, r)
+				return err
+			}}
+			require.NoError(w, w.publisher(opts, func(its *amqp.Publisher) error {
+				p = its
+				w.broker.NackNext(7)
+				for range 5 {
+					_, err := p.Publish(context.Background(), "", "q", amqp.Message{Body: []byte("once")})
+					require.NoError(w, err)
+				}
+				return nil
+			}))
+			require.Len(w, again, 7)
+			require.NoError(w, again[6].Wait(context.Background()))
+			require.Equal(w, 5, w.state("q").Ready)
+			require.Contains(w, w.bodies("q"), "again")
+			_, err := p.Publish(context.Background(), "", "q", amqp.Message{})
+			require.ErrorContains(w, err, "the publisher's scope has ended")
+		})
+	}
+}
+
 // A test's FailNow in OnFailure, say, leaves nobody to hear of failures: the scope fails.
 func TestOnFailureThatExitsFailsTheScope(t *testing.T) {
 	for name, body := range map[string]func(p *amqp.Publisher){
@@ -221,6 +253,27 @@ func TestOnFailureThatExitsFailsTheScope(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A failure of OnFailure's bounds the wait for the other outcomes, also when body has returned.
+func TestOnFailureThatFailsAfterBodyEndsTheWaitForOutcomes(t *testing.T) {
+	bubble(t, func(w *world) {
+		oops := errors.New("the order of a customer")
+		begin := time.Now()
+		opts := amqp.PublisherOptions{OnFailure: func(*amqp.PublishError) error { time.Sleep(time.Second); return oops }}
+		err := w.publisher(opts, func(p *amqp.Publisher) error {
+			w.broker.NackNext(1)
+			w.lose("basic.ack")
+			for range 2 {
+				_, err := p.Publish(context.Background(), "", "q", amqp.Message{})
+				require.NoError(w, err)
+			}
+			return nil
+		})
+		require.ErrorIs(w, err, oops)
+		require.ErrorIs(w, err, amqp.ErrUnconfirmed)
+		require.Less(w, time.Since(begin), time.Minute)
+	})
 }
 
 // The first failure ends the scope, if nobody takes it, and its cause says which message it was.
