@@ -64,9 +64,16 @@ func (b *Batch) All() iter.Seq2[[]byte, *Envelope] {
 // Ack acknowledges the messages of the batch that are not settled yet, in one
 // basic.ack if nothing else on the channel is between them. It is
 // ErrAlreadySettled when there are none.
-func (b *Batch) Ack() error {
+func (b *Batch) Ack() error { return b.ack() }
+
+func (b *Batch) ack() (err error) {
 	var wake *Envelope // the writer hears of all together, or it would send the first alone
-	err := b.settle(func(e *Envelope) error {
+	defer func() {     // also when a hook panics
+		if wake != nil {
+			err = joinCause(err, wake.channel.acked(wake.DeliveryTag, true, nil))
+		}
+	}()
+	return b.settle(func(e *Envelope) error {
 		if err := e.unsettleable(); err != nil {
 			return err
 		}
@@ -79,10 +86,6 @@ func (b *Batch) Ack() error {
 		}
 		return e.channel.acked(e.DeliveryTag, false, err)
 	})
-	if wake != nil {
-		err = joinCause(err, wake.channel.acked(wake.DeliveryTag, true, nil))
-	}
-	return err
 }
 
 // Nack refuses the messages of the batch that are not settled yet, see

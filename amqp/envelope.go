@@ -127,8 +127,8 @@ func (ch *Channel) Ack(deliveryTag uint64, multiple bool) error {
 		return ch.ack(deliveryTag)
 	}
 	tell, err := ch.ledger.ackUpTo(deliveryTag)
-	if err == nil {
-		ch.conn.cfg.Trace.settled(ch, SettleInfo{deliveryTag, methodAck, true, false})
+	if err == nil && ch.conn.cfg.Trace != nil {
+		return ch.ackedTraced(SettleInfo{deliveryTag, methodAck, true, false}, tell)
 	}
 	return ch.acked(deliveryTag, tell, err)
 }
@@ -137,12 +137,20 @@ func (ch *Channel) Ack(deliveryTag uint64, multiple bool) error {
 // be told that there is something to flush.
 func (ch *Channel) ack(tag uint64) error {
 	tell, err := ch.ledger.ack(tag)
-	if err == nil {
-		ch.conn.cfg.Trace.settled(ch, SettleInfo{tag, methodAck, false, false})
+	if err == nil && ch.conn.cfg.Trace != nil {
+		return ch.ackedTraced(SettleInfo{tag, methodAck, false, false}, tell)
 	}
 	if err != nil || tell {
 		return ch.acked(tag, tell, err)
 	}
+	return nil
+}
+
+// ackedTraced tells the trace of an acknowledgement before the broker can hear of
+// it. If the hook panics, the writer is told all the same: later ones take it to be.
+func (ch *Channel) ackedTraced(info SettleInfo, tell bool) (err error) {
+	defer func() { err = ch.acked(info.DeliveryTag, tell, nil) }()
+	ch.conn.cfg.Trace.settled(ch, info)
 	return nil
 }
 

@@ -126,10 +126,13 @@ func (ch *Channel) appendMessage(ctx context.Context, buf []byte, s *sending, ms
 		}
 		n = ch.enter(s, msg)
 		if len(msg.Body) >= largeBody && c.out.Gathers() {
-			ch.appendLarge(ctx, buf, msg.Body)
+			ch.appendLarge(ctx, buf, s, msg, n)
 			return n, nil
 		}
 		buf = wire.AppendBody(buf, ch.id, msg.Body, c.tuning.FrameMax)
+	}
+	if t := c.cfg.Trace; t != nil {
+		t.published(ch, buf, s, msg, n)
 	}
 	switch {
 	case s.waiter == nil && s.parcel == nil:
@@ -174,9 +177,6 @@ func (ch *Channel) enter(s *sending, msg *Message) (n uint64) {
 		n = ch.confirms.add(&s.unconfirmed)
 	}
 	c.published++
-	if t := c.cfg.Trace; t != nil {
-		t.published(ch, s, msg, n)
-	}
 	return n
 }
 
@@ -185,25 +185,30 @@ func (ch *Channel) enter(s *sending, msg *Message) (n uint64) {
 const largeBody = 256 << 10
 
 // appendLarge has the body written from the caller's memory, which is the
-// caller's again when this returns.
-func (ch *Channel) appendLarge(ctx context.Context, buf, body []byte) {
-	c := ch.conn
+// caller's again when this returns, or a hook's panic goes on.
+func (ch *Channel) appendLarge(ctx context.Context, buf []byte, s *sending, msg *Message, n uint64) {
+	c, body := ch.conn, msg.Body
 	var ticket writer.Ticket
 	part := len(body)
 	if max := c.tuning.FrameMax; max != 0 {
 		part = int(max) - wire.FrameOverhead
 	}
 	for len(body) > 0 {
-		n := min(part, len(body))
-		buf = wire.AppendFrameHeader(buf, wire.FrameBody, ch.id, uint32(n))
-		c.out.Large(&ticket, buf, body[:n])
+		size := min(part, len(body))
+		buf = wire.AppendFrameHeader(buf, wire.FrameBody, ch.id, uint32(size))
+		c.out.Large(&ticket, buf, body[:size])
 		buf = append(buf, wire.FrameEnd)
-		body = body[n:]
+		body = body[size:]
+	}
+	defer func() {
+		c.await(+1)
+		defer c.await(-1)
+		ticket.Wait(ctx)
+	}()
+	if t := c.cfg.Trace; t != nil {
+		t.published(ch, buf, s, msg, n)
 	}
 	c.out.Commit(buf)
-	c.await(+1)
-	defer c.await(-1)
-	ticket.Wait(ctx)
 }
 
 // gate returns what a message has to wait for, which publish has found that it

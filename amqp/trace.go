@@ -159,11 +159,20 @@ func (ch *Channel) tracesConfirms() {
 }
 
 // published is called with the writer's lock held, so that the confirm comes
-// later.
-func (t *Trace) published(ch *Channel, s *sending, msg *Message, n uint64) {
-	if t.Published != nil {
-		t.Published(ch, PublishInfo{s.exchange, s.routingKey, msg.Properties.MessageID, n, len(msg.Body)})
+// later. A hook that panics leaves the critical section with buf, which ends with
+// the message: whoever recovers would find the connection locked otherwise.
+func (t *Trace) published(ch *Channel, buf []byte, s *sending, msg *Message, n uint64) {
+	if t.Published == nil {
+		return
 	}
+	returned := false
+	defer func() {
+		if !returned {
+			ch.conn.out.Commit(buf)
+		}
+	}()
+	t.Published(ch, PublishInfo{s.exchange, s.routingKey, msg.Properties.MessageID, n, len(msg.Body)})
+	returned = true
 }
 
 func (t *Trace) delivered(ch *Channel, d *delivery) {

@@ -1,6 +1,7 @@
 package amqp_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/leveret-mq/leveret/amqp"
+	"github.com/leveret-mq/leveret/amqp/amqptest"
 )
 
 // tracing is a Trace that notes every event in the journal.
@@ -138,6 +140,96 @@ func TestTraceTellsEveryWayToSettle(t *testing.T) {
 			"settled 0: basic.nack multiple=true requeue=false",
 		}, j.read())
 	})
+}
+
+// trying calls f as net/http does a handler.
+func trying(f func() error) (panicked any, err error) {
+	defer func() { panicked = recover() }()
+	return nil, f()
+}
+
+// The message of a hook that panics is sent whole, and the connection goes on.
+func TestAPanicInPublishedLeavesTheMessageOnItsWay(t *testing.T) {
+	for name, size := range map[string]int{"small": 5, "written from the caller's memory": 1 << 20} {
+		t.Run(name, func(t *testing.T) {
+			broker := amqptest.NewBroker()
+			defer broker.Close()
+			cfg, err := amqp.ParseURI(broker.URI())
+			require.NoError(t, err)
+			cfg.Trace = &amqp.Trace{Published: func(_ *amqp.Channel, info amqp.PublishInfo) {
+				if info.Sequence%2 == 1 {
+					panic("oops")
+				}
+			}}
+			body := make([]byte, size)
+			done := make(chan error, 1)
+			go func() {
+				done <- amqp.WithChannel(t.Context(), cfg, func(ch *amqp.Channel) error {
+					if _, err := ch.QueueDeclare(ch.Context(), amqp.Queue{Name: "jobs"}); err != nil {
+						return err
+					}
+					if err := ch.Confirm(ch.Context()); err != nil {
+						return err
+					}
+					for i := range 4 {
+						for at := range body {
+							body[at] = byte(i)
+						}
+						panicked, err := trying(func() error { return ch.Publish(ch.Context(), "", "jobs", amqp.Message{Body: body}) })
+						assert.NoError(t, err)
+						assert.Equal(t, i%2 == 0, panicked != nil)
+					}
+					return nil
+				})
+			}()
+			select {
+			case err := <-done:
+				require.NoError(t, err)
+			case <-time.After(time.Minute):
+				require.Fail(t, "the connection is locked")
+			}
+			got := broker.Messages("jobs")
+			require.Len(t, got, 4)
+			for i, m := range got {
+				assert.True(t, bytes.Equal(bytes.Repeat([]byte{byte(i)}, size), m.Body), "message %d", i)
+			}
+		})
+	}
+}
+
+// Acknowledgements after that of a hook that panics are sent, and it as well.
+func TestAPanicInSettledHoldsNoAcknowledgementBack(t *testing.T) {
+	for name, ack := range map[string]func(*amqp.Batch, *amqp.Envelope) error{
+		"Ack":       func(_ *amqp.Batch, env *amqp.Envelope) error { return env.Ack() },
+		"AckUpTo":   func(_ *amqp.Batch, env *amqp.Envelope) error { return env.AckUpTo() },
+		"Batch.Ack": func(b *amqp.Batch, _ *amqp.Envelope) error { return b.Ack() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(w *world) {
+				first := true
+				w.cfg.Trace = &amqp.Trace{Settled: func(*amqp.Channel, amqp.SettleInfo) {
+					if first {
+						first = false
+						panic("oops")
+					}
+				}}
+				left := 5
+				require.NoError(t, w.consuming(left, amqp.Consume{Prefetch: 1}, func(c *amqp.Consumer) error {
+					for b := range c.Batches(1, time.Hour) {
+						for _, env := range b.All() {
+							panicked, _ := trying(func() error { return ack(b, env) })
+							assert.Equal(t, left == 5, panicked != nil)
+						}
+						if left--; left == 0 {
+							return nil
+						}
+					}
+					return c.Err()
+				}))
+				assert.Empty(t, w.bodies("q"))
+			})
+		})
+	}
 }
 
 func TestTraceTellsBatchAcks(t *testing.T) {
