@@ -10,8 +10,11 @@ import (
 //
 // The sequence runs on the caller's goroutine, and a pair is pulled only when a worker is free for it, so that every
 // pair that was pulled is given to fn. The first error cancels fn's ctx and stops the pulling; all errors are joined as
-// in [Run], which also says what happens when ctx is cancelled. A sequence that blocks must end by itself when ctx
-// does: ForEach cannot interrupt it. Fewer than one worker is an error.
+// in [Run], which also says what happens when ctx is cancelled. Fewer than one worker is an error.
+//
+// ForEach cannot interrupt a sequence that waits. That must end by itself when ctx does; and when fn fails, which ends
+// only fn's ctx, ForEach returns no sooner than the next pair has come or the sequence has ended. For the messages of
+// package amqp's Consumer this may be never: use its Process for them.
 func ForEach[K, V any](ctx context.Context, workers int, seq iter.Seq2[K, V], fn func(ctx context.Context, k K, v V) error) error {
 	if workers < 1 {
 		return fmt.Errorf("scope: ForEach needs at least one worker, got %d", workers)

@@ -146,6 +146,27 @@ func TestForEachGivesAwayWhatItPulled(t *testing.T) {
 	assert.Equal(t, []int{7}, got)
 }
 
+// What the doc comment warns of.
+func TestForEachWaitsForASequenceThatWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		slow := func(yield func(int, int) bool) {
+			for yield(0, 0) {
+				time.Sleep(time.Hour)
+			}
+		}
+		var calls atomic.Int32
+		err := scope.ForEach(t.Context(), 2, slow, func(context.Context, int, int) error {
+			synctest.Wait() // the next pair is waited for
+			calls.Add(1)
+			return errFirst
+		})
+		assert.Equal(t, errFirst, err)
+		assert.EqualValues(t, 2, calls.Load(), "what was pulled is given to fn")
+		assert.Equal(t, time.Hour, time.Since(begin))
+	})
+}
+
 func TestForEachEndsTheSequenceBeforeItReturns(t *testing.T) {
 	ended := false
 	err := scope.ForEach(t.Context(), 2, func(yield func(int, int) bool) {
