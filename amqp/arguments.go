@@ -131,7 +131,9 @@ func setMilliseconds(t Table, key string, d time.Duration) {
 	}
 }
 
-// Where a consumer of a stream may begin, for StreamFrom.
+// Where a consumer of a stream may begin, for StreamFrom. Have every one say so, by
+// OffsetNext as well: without, the client takes the stream for a queue, and RabbitMQ
+// closes the connection with NotImplemented when it gives a message back.
 // https://www.rabbitmq.com/docs/streams#consuming
 const (
 	OffsetFirst = "first" // the oldest message there is
@@ -154,7 +156,8 @@ func StreamFromAgo(d time.Duration) Table {
 	return Table{"x-stream-offset": strconv.FormatInt(int64(max(d, 0)/time.Second), 10) + "s"}
 }
 
-// StreamOffset is the message's offset in the stream that it was consumed from.
+// StreamOffset is the message's offset in the stream that it was consumed from. On a
+// message from a queue it is what its publisher wrote there.
 func (e *Envelope) StreamOffset() (offset int64, ok bool) {
 	if e.Properties == nil {
 		return 0, false
@@ -163,7 +166,9 @@ func (e *Envelope) StreamOffset() (offset int64, ok bool) {
 	return offset, ok
 }
 
-func (e *Envelope) isOfStream() bool {
-	_, is := e.StreamOffset()
+// ofStream tells whether a stream is consumed. A message's header does not tell
+// it: whoever publishes to an ordinary queue may set that, too.
+func (o *Consume) ofStream() bool {
+	_, is := o.Arguments["x-stream-offset"]
 	return is
 }

@@ -63,10 +63,13 @@ type Consumer struct {
 	tag    string
 	queue  string
 	noAck  bool
-	direct bool                         // of direct replies, whose delivery tags are not theirs alone
-	limit  int                          // unsettled messages at most; 0: bytes bound the buffer
-	handle atomic.Pointer[scope.Handle] // nil until its scope is open
-	stream xiter.Stream[*delivery]
+	direct bool // of direct replies, whose delivery tags are not theirs alone
+	// ofStream has nothing refused or given back: a stream keeps what it delivers,
+	// and RabbitMQ closes the connection for a basic.nack there.
+	ofStream bool
+	limit    int                          // unsettled messages at most; 0: bytes bound the buffer
+	handle   atomic.Pointer[scope.Handle] // nil until its scope is open
+	stream   xiter.Stream[*delivery]
 
 	// kept are deliveries that came when no range took them any more, and
 	// before the broker was asked to send no more: given back at once, they
@@ -92,7 +95,8 @@ type Consumer struct {
 
 // WithConsumer starts a consumer (basic.consume), gives it to body, and cancels
 // it when body and everything in its scope has ended. Messages that nobody took
-// by then are given back (basic.nack with requeue).
+// by then are given back (basic.nack with requeue), other than to a stream, which
+// has them still.
 //
 // It returns what body or a task failed with, the cause of ctx's end if that
 // came before body returned, and ErrConsumerCancelled when the broker ended the
@@ -186,7 +190,10 @@ func (ch *Channel) consume(ctx context.Context, opts Consume) (*Consumer, error)
 	if err := opts.check(); err != nil {
 		return nil, err
 	}
-	c := &Consumer{ch: ch, tag: opts.Tag, queue: opts.Queue, noAck: opts.NoAck, direct: opts.Queue == directReplyTo}
+	c := &Consumer{
+		ch: ch, tag: opts.Tag, queue: opts.Queue,
+		noAck: opts.NoAck, direct: opts.Queue == directReplyTo, ofStream: opts.ofStream(),
+	}
 	if c.tag == "" {
 		c.tag = "leveret-" + strconv.FormatUint(ch.conn.tags.Add(1), 10)
 	}
@@ -316,7 +323,7 @@ func (c *Consumer) close() (err error) {
 	if !c.leave() && c.cancelled.Load() == nil {
 		c.postCancel() // which did not get a chance: the broker has been silent for too long
 	}
-	if !c.noAck {
+	if c.givesBack() {
 		for _, d := range append(c.stream.Drain(), c.kept...) {
 			ch.giveBack(d)
 		}
@@ -340,11 +347,11 @@ func (c *Consumer) cancel(ctx context.Context) error {
 
 var errConsumerScopeEnded = errors.New("the consumer's scope has ended")
 
+// givesBack tells whether what nobody takes goes back to the queue.
+func (c *Consumer) givesBack() bool { return !c.noAck && !c.ofStream }
+
 // giveBack returns a delivery that nobody took to its queue. One that has been
-// settled, or whose channel has ended, needs that no more, and a stream keeps what
-// it delivers: RabbitMQ closes the connection for a basic.nack there.
+// settled, or whose channel has ended, needs that no more.
 func (ch *Channel) giveBack(d *delivery) {
-	if !d.isOfStream() {
-		_ = ch.Nack(d.DeliveryTag, false, true)
-	}
+	_ = ch.Nack(d.DeliveryTag, false, true)
 }

@@ -111,7 +111,7 @@ func (c *Consumer) handOver() (full bool, err error) {
 		}
 	}
 	taken := c.stream.Push(c.batch...)
-	if !taken && !c.noAck {
+	if !taken && c.givesBack() {
 		taken = c.keep()
 		for _, d := range c.batch {
 			if !taken {
@@ -220,7 +220,7 @@ func (c *Consumer) postCancel() {
 	p.abandoned = true
 	p.late = func(wire.Method, *delivery) { ch.discharge(c) }
 	ch.post(outgoing{method: &wire.BasicCancel{ConsumerTag: c.tag}, call: p})
-	if !c.noAck {
+	if c.givesBack() {
 		for _, d := range c.stream.Drain() {
 			ch.postGiveBack(d)
 		}
@@ -242,9 +242,6 @@ func (ch *Channel) post(o outgoing) {
 
 // postGiveBack is giveBack for the reader.
 func (ch *Channel) postGiveBack(d *delivery) {
-	if d.isOfStream() {
-		return
-	}
 	buf, err := ch.conn.out.Begin()
 	if err != nil {
 		return

@@ -21,7 +21,7 @@ var Drop error = errors.New("drop the message")
 //   - an error that only echoes the end of ctx: basic.nack with requeue, which
 //     does not count. So does a message that no handler got to see.
 //   - from a stream, which keeps its messages and takes no refusal: basic.ack,
-//     whatever happened.
+//     whatever happened. A consumer of one is told by its StreamFrom.
 //   - a panic: as an error, and the panic goes on; with one worker up through
 //     Process, with several it crashes the program.
 //
@@ -87,7 +87,7 @@ func (c *Consumer) process(ctx context.Context, body []byte, env *Envelope, hand
 		return nil
 	case err == nil:
 		err = env.Ack()
-	case env.isOfStream():
+	case c.ofStream:
 		c.log(env, err, "message_lost", false)
 		err = env.Ack()
 	case errors.Is(err, Drop):
@@ -118,7 +118,7 @@ func (c *Consumer) log(env *Envelope, why error, key string, value bool) {
 // runtime.Goexit, and makes sure that the broker has heard of it, since the
 // program may be about to crash.
 func (c *Consumer) afterPanic(env *Envelope) {
-	if c.noAck || env.isOfStream() || env.Reject(true) != nil {
+	if c.noAck || c.ofStream || env.Reject(true) != nil {
 		return
 	}
 	_ = c.ch.conn.polite("channel.flow-ok", c.ch.prove)
