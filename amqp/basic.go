@@ -116,7 +116,8 @@ func (ch *Channel) Flow(ctx context.Context, active bool) error {
 // Recover has the broker take back every delivery of the channel that is not
 // settled (basic.recover), and returns when it has: with requeue they go back to
 // their queues, and come again. RabbitMQ refuses requeue=false with 540, which
-// ends the connection. What was delivered before can't be settled any more.
+// ends the connection. What was delivered before can't be settled any more. What
+// a no-ack consumer has is settled, and stays with it.
 func (ch *Channel) Recover(ctx context.Context, requeue bool) error {
 	p, err := ch.recall(ctx, requeue, false)
 	if err == nil {

@@ -40,7 +40,7 @@ func (c *Consumer) Batches(size int, wait time.Duration) iter.Seq[*Batch] {
 func (c *Consumer) batchOf(items []*delivery) *Batch {
 	b := &Batch{items: make([]*delivery, 0, len(items))}
 	for _, d := range items {
-		if d.DeliveryTag > c.ch.voided.Load() {
+		if !c.isVoid(d) {
 			b.items = append(b.items, d)
 		}
 	}

@@ -126,8 +126,8 @@ func (c *Consumer) Messages() iter.Seq2[[]byte, *Envelope] {
 		c.stopIfCancelled()
 		defer c.enterLoop()()
 		for d := range c.stream.All() {
-			if d.DeliveryTag <= c.ch.voided.Load() {
-				continue // basic.recover took it back
+			if c.isVoid(d) {
+				continue
 			}
 			if !yield(d.body(), &d.Envelope) {
 				return
@@ -137,6 +137,10 @@ func (c *Consumer) Messages() iter.Seq2[[]byte, *Envelope] {
 		c.drained()
 	}
 }
+
+// isVoid tells whether basic.recover took d back. What is no-ack was settled
+// before, and comes but once.
+func (c *Consumer) isVoid(d *delivery) bool { return !c.noAck && d.DeliveryTag <= c.ch.voided.Load() }
 
 // stopIfCancelled ends the ranges at once when the scope has been cancelled,
 // rather than when the news of that has come around.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -58,6 +59,44 @@ func TestRecoverInAConsumer(t *testing.T) {
 		}))
 		requireEmpty(t, ctx, ch, q)
 	})
+}
+
+// What waits in a no-ack consumer was settled when it was sent: it does not come
+// again, and stays.
+func TestRecoverLeavesNoAckMessages(t *testing.T) {
+	ranges := map[string]func(c *amqp.Consumer, take func(body []byte)){
+		"messages": func(c *amqp.Consumer, take func([]byte)) {
+			for body := range c.Messages() {
+				take(body)
+			}
+		},
+		"batches": func(c *amqp.Consumer, take func([]byte)) {
+			for batch := range c.Batches(10, time.Millisecond) {
+				for body := range batch.All() {
+					take(body)
+				}
+			}
+		},
+	}
+	for name, all := range ranges {
+		t.Run(name, func(t *testing.T) {
+			onAQueue(t, 10, func(t *testing.T, ctx context.Context, conn *amqp.Conn, ch *amqp.Channel, q string) {
+				require.NoError(t, ch.WithConsumer(ctx, amqp.Consume{Queue: q, NoAck: true}, func(c *amqp.Consumer) error {
+					requireCount(t, ctx, conn, q, 0) // they are on their way, before the answer to what follows
+					require.NoError(t, ch.Recover(ctx, true))
+					require.NoError(t, ch.Publish(ctx, "", q, amqp.Message{Body: []byte("last")}))
+					var got []string
+					all(c, func(body []byte) {
+						if got = append(got, string(body)); string(body) == "last" {
+							c.Stop()
+						}
+					})
+					assert.Equal(t, append(texts(10), "last"), got)
+					return nil
+				}))
+			})
+		})
+	}
 }
 
 func TestRecoverWithoutRequeue(t *testing.T) {
