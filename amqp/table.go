@@ -15,7 +15,10 @@ import (
 // bytes.
 //
 // A received table holds bool, int8 to int64, uint8 to uint64, float32,
-// float64, string, []byte, Decimal, time.Time in UTC, Table, []any and nil.
+// float64, string, []byte, Decimal, time.Time in UTC, Table, []any and nil. Tables
+// and lists that lie in each other more than 100 deep are an error at the call;
+// received, those that lie deeper are a []byte, not decoded, and published again
+// as such.
 // https://www.rabbitmq.com/amqp-0-9-1-errata#section_3
 type Table = wire.Table
 

@@ -1,7 +1,10 @@
 package integration
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
+	"net"
 	"testing"
 	"time"
 
@@ -47,6 +50,63 @@ func TestTableRoundTrip(t *testing.T) {
 				}
 				assert.Equal(t, want, got[name], name)
 			}
+		})
+	})
+}
+
+// deeply has a client send a table with so many tables in each other, where a
+// header is the []byte that it starts with.
+type deeply struct {
+	net.Conn
+	from, to []byte
+}
+
+func deeplyNested(levels int) deeply {
+	var inner []byte
+	field := func(kind byte, b []byte) []byte {
+		return append(binary.BigEndian.AppendUint32([]byte{kind}, uint32(len(b))), b...)
+	}
+	for range levels {
+		inner = append([]byte{1, 'k'}, field('F', inner)...)
+	}
+	return deeply{from: field('x', bytes.Repeat([]byte{0xAB}, len(inner))), to: field('F', inner)}
+}
+
+func (d deeply) Write(b []byte) (int, error) {
+	return d.Conn.Write(bytes.ReplaceAll(bytes.Clone(b), d.from, d.to))
+}
+
+// RabbitMQ takes tables however deep they lie in each other, and anybody who may
+// publish may send one. It is a message like others, and can be published again.
+func TestTableThatIsNestedDeeply(t *testing.T) {
+	deep := deeplyNested(500)
+	eachBroker(t, func(t *testing.T, b broker) {
+		cfg := b.config(t)
+		cfg.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			c, err := new(net.Dialer).DialContext(ctx, network, addr)
+			return deeply{c, deep.from, deep.to}, err
+		}
+		b.channel(t, func(ctx context.Context, ch *amqp.Channel) {
+			q := newQueue(t, ctx, ch, nil)
+			require.NoError(t, amqp.WithChannel(ctx, cfg, func(ch *amqp.Channel) error {
+				require.NoError(t, ch.Confirm(ctx))
+				headers := amqp.Table{"table": deep.from[5:]}
+				return ch.Publish(ctx, "", q, amqp.Message{Properties: amqp.Properties{Headers: headers}})
+			}))
+			var headers []amqp.Table
+			require.NoError(t, consume(ctx, ch, amqp.Consume{Queue: q}, 2, func(i int, body []byte, env *amqp.Envelope) error {
+				headers = append(headers, env.Properties.Headers)
+				if i == 0 {
+					require.NoError(t, ch.Publish(ctx, "", q, amqp.Message{Properties: *env.Properties}))
+				}
+				return env.Ack()
+			}))
+			assert.Equal(t, headers[0], headers[1])
+			inner := headers[0]["table"]
+			for range 100 {
+				inner = inner.(amqp.Table)["k"]
+			}
+			assert.IsType(t, []byte{}, inner)
 		})
 	})
 }

@@ -20,7 +20,7 @@ type Decimal struct {
 }
 
 // maxDepth bounds how deep tables and arrays lie in each other, in both directions: it stops a table that contains itself,
-// and a peer who sends nothing but nested tables.
+// and has nobody who goes through a received one run out of stack.
 const maxDepth = 100
 
 // AppendTable appends a table with its length. On error, which names the path to the value, dst comes back as it was.

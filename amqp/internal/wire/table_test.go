@@ -1,8 +1,11 @@
 package wire
 
 import (
+	"encoding/binary"
+	"fmt"
 	"maps"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -177,12 +180,30 @@ func TestDepth(t *testing.T) {
 
 	raw, err := AppendTable(nil, deepest)
 	require.NoError(t, err)
-	deeper := rawTable("\x01kF" + string(raw))
+	deeper := rawTable("\x01kA" + string(rawTable("F"+string(raw))))
 	got, rest, err := DecodeTable(deeper)
+	require.NoError(t, err)
+	require.Empty(t, rest)
+	innermost := []byte("\x01tA\x00\x00\x00\x0BS\x00\x00\x00\x06bottom")
+	require.Equal(t, Table{"k": []any{Table{"top": nest(innermost, maxDepth-2)}}}, got)
+	require.Equal(t, got, tableBack(t, got))
+
+	_, _, err = DecodeTable(deeper[:len(deeper)-1])
 	require.ErrorIs(t, err, ErrMalformed)
-	require.ErrorContains(t, err, "more than 100 deep")
-	require.Nil(t, got)
-	require.Equal(t, deeper, rest)
+}
+
+// As deep as a frame of 1 MiB has room for.
+func TestDepthOfNothingButTables(t *testing.T) {
+	var tail []byte
+	for size := 0; len(tail) < 1<<20; size += 5 {
+		head := binary.BigEndian.AppendUint32(nil, uint32(size))
+		slices.Reverse(head)
+		tail = append(append(tail, head...), 'A')
+	}
+	slices.Reverse(tail)
+	got, _, err := DecodeTable(rawTable("\x01k" + string(tail)))
+	require.NoError(t, err)
+	require.Equal(t, 100, strings.Count(fmt.Sprintf("%#v", got), "[]interface"))
 }
 
 // A nest of shared tables is small in memory and endless on the wire: it must be given up, not walked to its end.

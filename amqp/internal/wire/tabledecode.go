@@ -9,6 +9,9 @@ import (
 // DecodeTable decodes the table that b begins with, length first, and returns what follows it. An empty table is empty, not
 // nil. Of two entries with one key the last one counts. What a table allocates is at most 128 times its length in bytes.
 //
+// Tables and arrays that lie more than 100 deep are not decoded, and are the bytes that they hold: an error would be that
+// of the connection, for each consumer that the message comes to. So what has been decoded can be encoded again.
+//
 // The strings in a table share one copy of its bytes: a string that is kept keeps that copy.
 func DecodeTable(b []byte) (t Table, rest []byte, err error) {
 	r := reader{b: b}
@@ -106,6 +109,9 @@ func (d *tableDecoder) value(depth int) any {
 	case 'T':
 		return time.Unix(int64(d.longlong()), 0).UTC()
 	case 'F', 'A':
+		if depth == maxDepth {
+			return append([]byte{}, d.longBytes()...)
+		}
 		return d.nested(kind, depth+1)
 	default:
 		d.fail(fmt.Errorf("%w: unknown kind of value %q", ErrMalformed, kind))
@@ -118,10 +124,6 @@ func (d *tableDecoder) nested(kind byte, depth int) any {
 	size := d.long()
 	if uint64(size) > uint64(len(d.b)) {
 		d.tooShort(uint64(size))
-		return nil
-	}
-	if depth > maxDepth {
-		d.fail(fmt.Errorf("%w: tables lie in each other more than %d deep", ErrMalformed, maxDepth))
 		return nil
 	}
 	left := len(d.b) - int(size)
