@@ -58,7 +58,8 @@ type Config struct {
 	ConnectionName   string // shown in the management UI
 
 	// MaxMessageSize is the largest body, in bytes, that is received; a
-	// larger one ends the connection with ErrMessageTooLarge. Memory grows with
+	// larger one ends the connection with ErrMessageTooLarge, unless the message
+	// is the client's own and comes back: see Channel.Returns. Memory grows with
 	// what has come of a body, not with what is announced. At most 4 GiB - 1,
 	// or 2 GiB - 1 where an int has 32 bits; 0: 128 MiB.
 	MaxMessageSize int64

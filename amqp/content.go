@@ -51,7 +51,10 @@ func (ch *Channel) onHeader(payload []byte) error {
 		return protocolError("content header on channel %d: %v", ch.id, err)
 	}
 	if limit := ch.conn.cfg.MaxMessageSize; h.BodySize > uint64(limit) {
-		return tooLarge(h.BodySize, limit)
+		if m.ret == nil || h.BodySize > maxMessageSize {
+			return tooLarge(h.BodySize, limit)
+		}
+		m.ret.dropped = int(h.BodySize)
 	}
 	if err := m.setProperties(h.Properties); err != nil {
 		return protocolError("properties of a message on channel %d: %v", ch.id, err)
@@ -102,6 +105,9 @@ func (m *content) fits(n int) error {
 
 // room is where the next n bytes of the body go, which fit.
 func (m *content) room(n int) []byte {
+	if m.ret != nil && m.ret.dropped > 0 {
+		return m.body[:n]
+	}
 	for m.have+n > len(m.body) {
 		bigger := make([]byte, min(2*len(m.body), m.size))
 		copy(bigger, m.body[:m.have])
@@ -126,7 +132,9 @@ func (ch *Channel) onContent() error {
 	body := m.body
 	m.delivery, m.consumer, m.get, m.ret, m.body, m.inBody = nil, nil, nil, nil, nil, false
 	if ret != nil {
-		ret.body = body
+		if ret.dropped == 0 {
+			ret.body = body
+		}
 		return ch.onReturn(ret)
 	}
 	d := m.place(len(body))

@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -245,6 +246,32 @@ func TestBodiesLargerThanAllowed(t *testing.T) {
 	conn.cfg.MaxMessageSize = 1000
 	require.ErrorIs(t, conn.readFrames(), io.EOF)
 	assert.Len(t, received(consumers[0]), 1)
+}
+
+// A message that came back is let go, whatever its size, in no more memory than
+// one that is kept.
+func TestReturnsLargerThanAllowed(t *testing.T) {
+	back, err := wire.AppendMethod(nil, 1, &wire.BasicReturn{ReplyCode: 312, ReplyText: "NO_ROUTE", RoutingKey: "k"})
+	require.NoError(t, err)
+	size := 10 * trustSize
+	whole := wire.AppendBody(append(slices.Clone(back), contentHeader(1, uint64(size), nil)...), 1, make([]byte, size), readerFrameMax)
+	for _, pieces := range []int{1000, 100_000, 1 << 30} {
+		stream := append(slices.Clone(whole), deliver(1, 1, []byte("next"), readerFrameMax, nil)...)
+		conn, consumers := readerOf(&chunks{stream, []int{pieces}})
+		conn.cfg.MaxMessageSize = 1000
+		conn.find(1).returns = new(returnStream)
+		require.ErrorIs(t, conn.readFrames(), io.EOF)
+		assert.Len(t, received(consumers[0]), 1)
+		assert.EqualValues(t, 1, conn.Stats().Returned)
+		assert.Zero(t, conn.find(1).returns.stream.Len())
+	}
+	conn, _ := readerOf(bytes.NewReader(whole[:len(whole)-1]))
+	conn.cfg.MaxMessageSize = 1000
+	require.Error(t, conn.readFrames())
+	assert.Len(t, conn.find(1).content.body, trustSize)
+
+	conn, _ = readerOf(bytes.NewReader(append(back, contentHeader(1, maxMessageSize+1, nil)...)))
+	require.ErrorIs(t, conn.readFrames(), ErrMessageTooLarge)
 }
 
 // A header's word alone costs no more than trustSize, also when the user allows

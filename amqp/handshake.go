@@ -16,7 +16,7 @@ import (
 // Tuning is what the peers agreed on.
 type Tuning struct {
 	ChannelMax uint16        // open channels at most
-	FrameMax   uint32        // bytes in a frame at most; 0: no limit
+	FrameMax   uint32        // bytes in a frame at most
 	Heartbeat  time.Duration // 0: none
 }
 
@@ -140,6 +140,7 @@ func (c *Conn) tune(t *wire.ConnectionTune) (*wire.ConnectionTuneOk, error) {
 		c.tuning.ChannelMax = 1<<16 - 1
 	}
 	c.in.max = c.maxPayload()
+	c.tuning.FrameMax = c.in.max + wire.FrameOverhead // a message that comes back may need all of it
 	return &wire.ConnectionTuneOk{
 		ChannelMax: c.tuning.ChannelMax, FrameMax: c.tuning.FrameMax,
 		Heartbeat: uint16(c.tuning.Heartbeat / time.Second),

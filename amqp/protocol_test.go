@@ -363,7 +363,9 @@ func TestTuning(t *testing.T) {
 		want  amqp.Tuning
 		error string
 	}{
-		{name: "no limits", want: amqp.Tuning{ChannelMax: 65535}},
+		{name: "no limits", want: amqp.Tuning{ChannelMax: 65535, FrameMax: 128<<20 + 8}},
+		{name: "messages are smaller", cfg: amqp.Config{MaxMessageSize: 1 << 20}, tune: wire.ConnectionTune{FrameMax: 4 << 20},
+			want: amqp.Tuning{ChannelMax: 65535, FrameMax: 1<<20 + 8}},
 		{name: "the broker's", tune: wire.ConnectionTune{ChannelMax: 2047, FrameMax: 131072, Heartbeat: 60},
 			want: amqp.Tuning{ChannelMax: 2047, FrameMax: 131072, Heartbeat: time.Minute}},
 		{name: "the client's", cfg: amqp.Config{ChannelMax: 9, FrameMax: 9000, Heartbeat: 1500 * time.Millisecond},
@@ -371,8 +373,9 @@ func TestTuning(t *testing.T) {
 			want: amqp.Tuning{ChannelMax: 9, FrameMax: 9000, Heartbeat: 2 * time.Second}},
 		{name: "the client's alone", cfg: amqp.Config{ChannelMax: 9, FrameMax: 9000, Heartbeat: time.Second},
 			want: amqp.Tuning{ChannelMax: 9, FrameMax: 9000, Heartbeat: time.Second}},
-		{name: "no heartbeat", cfg: amqp.Config{Heartbeat: -1}, tune: wire.ConnectionTune{Heartbeat: 60}, want: amqp.Tuning{ChannelMax: 65535}},
-		{name: "absurdly much", tune: wire.ConnectionTune{ChannelMax: 65535, FrameMax: math.MaxUint32, Heartbeat: 65535},
+		{name: "no heartbeat", cfg: amqp.Config{Heartbeat: -1}, tune: wire.ConnectionTune{FrameMax: 131072, Heartbeat: 60},
+			want: amqp.Tuning{ChannelMax: 65535, FrameMax: 131072}},
+		{name: "absurdly much", cfg: amqp.Config{MaxMessageSize: math.MaxInt32}, tune: wire.ConnectionTune{ChannelMax: 65535, FrameMax: math.MaxUint32, Heartbeat: 65535},
 			want: amqp.Tuning{ChannelMax: 65535, FrameMax: math.MaxInt32, Heartbeat: 65535 * time.Second}},
 		{name: "absurdly little", tune: wire.ConnectionTune{FrameMax: 1}, error: "frames of 1 bytes"},
 		{name: "too little", tune: wire.ConnectionTune{FrameMax: 4095}, error: "frames of 4095 bytes"},

@@ -25,6 +25,9 @@ type returned struct {
 	*Return
 	body []byte
 	size int64 // of both, about
+	// dropped is the size of a body that Config.MaxMessageSize does not allow. The
+	// program itself sent it: that is no reason to end the connection.
+	dropped int
 }
 
 // returnStream holds the messages that came back until somebody ranges over
@@ -53,8 +56,8 @@ func (r *returnStream) push(ret *returned) bool {
 // Returns ranges over the messages that the broker returned as unroutable.
 // Those that come from the call on are kept, at most 4096 of them and 4 MiB,
 // until they are ranged over; what comes before the first call, or beyond these
-// bounds, is logged and dropped. Several ranges share the messages. The range ends
-// with the channel.
+// bounds, or is larger than Config.MaxMessageSize, is logged and dropped. Several
+// ranges share the messages. The range ends with the channel.
 // https://www.rabbitmq.com/docs/publishers#unroutable
 func (ch *Channel) Returns() iter.Seq2[[]byte, *Return] {
 	ch.mu.Lock()
@@ -113,7 +116,7 @@ func (ch *Channel) onReturn(ret *returned) error {
 	r := ch.returns
 	ch.mu.Unlock()
 	ret.size += int64(len(ret.body)) + envelopeSize
-	if r != nil && r.push(ret) {
+	if r != nil && ret.dropped == 0 && r.push(ret) {
 		return nil
 	}
 	if !told {
@@ -133,7 +136,10 @@ type unreadReturns struct {
 // returnsQuiet is how long a channel's log is quiet about more of them.
 const returnsQuiet = time.Minute
 
-const warnUnread = "amqp: a message was returned as unroutable, and nobody takes it: range over Channel.Returns"
+const (
+	warnUnread   = "amqp: a message was returned as unroutable, and nobody takes it: range over Channel.Returns"
+	warnTooLarge = "amqp: a message was returned as unroutable, and dropped: Config.MaxMessageSize does not allow it"
+)
 
 // warnUnread warns of the first, and then at most once in a returnsQuiet, with how
 // many there were since.
@@ -149,9 +155,13 @@ func (ch *Channel) warnUnread(ret *returned) {
 	}
 	ch.mu.Unlock()
 	if due {
-		ch.conn.cfg.Logger.Warn(warnUnread, "messages", count,
+		why := warnUnread
+		if ret.dropped > 0 {
+			why = warnTooLarge
+		}
+		ch.conn.cfg.Logger.Warn(why, "messages", count,
 			"exchange", ret.Exchange, "routing_key", ret.RoutingKey, "code", uint16(ret.ReplyCode), "reason", ret.ReplyText,
-			"message_id", ret.Properties.MessageID, "bytes", len(ret.body))
+			"message_id", ret.Properties.MessageID, "bytes", len(ret.body)+ret.dropped)
 	}
 }
 

@@ -1,8 +1,10 @@
 package integration
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -40,6 +42,39 @@ func TestReturns(t *testing.T) {
 				get(t, ctx, ch, q)
 			}
 		})
+	})
+}
+
+// A message that comes back may be larger than what is received, since who
+// publishes it does not ask the receivers.
+func TestReturnLargerThanAllowed(t *testing.T) {
+	eachBroker(t, func(t *testing.T, b broker) {
+		var log bytes.Buffer
+		cfg := b.config(t)
+		cfg.MaxMessageSize = 1000
+		cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		ctx := soon(t)
+		large := amqp.Message{Body: make([]byte, 3<<20), Mandatory: true}
+		require.NoError(t, amqp.WithConnection(ctx, cfg, func(conn *amqp.Conn) error {
+			require.NoError(t, conn.WithChannel(ctx, func(ch *amqp.Channel) error {
+				require.NoError(t, ch.Confirm(ctx))
+				require.ErrorIs(t, ch.Publish(ctx, "", "nowhere", large), amqp.ErrReturned)
+				require.Empty(t, log.String())
+				return nil
+			}))
+			return conn.WithChannel(ctx, func(ch *amqp.Channel) error {
+				returns := ch.Returns()
+				require.NoError(t, ch.Publish(ctx, "", "nowhere", large))
+				require.NoError(t, ch.Publish(ctx, "", "nowhere", amqp.Message{Body: []byte("small"), Mandatory: true}))
+				for body := range returns {
+					assert.Equal(t, "small", string(body))
+					break
+				}
+				return nil
+			})
+		}))
+		assert.Contains(t, log.String(), "MaxMessageSize")
+		assert.Contains(t, log.String(), "bytes=3145728")
 	})
 }
 
