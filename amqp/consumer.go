@@ -328,9 +328,10 @@ func (c *Consumer) close() (err error) {
 		c.postCancel() // which did not get a chance: the broker has been silent for too long
 	}
 	if c.givesBack() {
-		for _, d := range append(c.stream.Drain(), c.kept...) {
-			ch.giveBack(d)
-		}
+		c.mu.Lock()
+		kept := c.kept
+		c.mu.Unlock()
+		err = joinCause(err, ch.giveBack(append(c.stream.Drain(), kept...)))
 	}
 	return err
 }
@@ -354,8 +355,17 @@ var errConsumerScopeEnded = errors.New("the consumer's scope has ended")
 // givesBack tells whether what nobody takes goes back to the queue.
 func (c *Consumer) givesBack() bool { return !c.noAck && !c.ofStream }
 
-// giveBack returns a delivery that nobody took to its queue. One that has been
-// settled, or whose channel has ended, needs that no more.
-func (ch *Channel) giveBack(d *delivery) {
-	_ = ch.Nack(d.DeliveryTag, false, true)
+// giveBack returns deliveries that nobody took to their queue. One that has been
+// settled, or whose channel has ended, needs that no more. Between two transactions
+// it takes one of its own; the error is that of a broker who is silent.
+func (ch *Channel) giveBack(all []*delivery) error {
+	for i, d := range all {
+		if err := ch.Nack(d.DeliveryTag, false, true); errors.Is(err, errOutsideTx) {
+			return ch.conn.polite("tx.commit-ok", func(ctx context.Context) error {
+				_ = ch.WithTx(ctx, func() error { return ch.giveBack(all[i:]) })
+				return nil // the end of the channel is told by its scope
+			})
+		}
+	}
+	return nil
 }

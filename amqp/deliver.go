@@ -1,6 +1,7 @@
 package amqp
 
 import (
+	"errors"
 	"fmt"
 	"math"
 
@@ -114,8 +115,8 @@ func (c *Consumer) handOver() (full bool, err error) {
 	if !taken && c.givesBack() {
 		taken = c.keep()
 		for _, d := range c.batch {
-			if !taken {
-				c.ch.postGiveBack(d)
+			if !taken && !c.ch.postGiveBack(d) {
+				c.keepMore(d)
 			}
 		}
 	}
@@ -147,6 +148,17 @@ func (c *Consumer) keep() bool {
 	}
 	c.kept = append(c.kept, c.batch...)
 	return true
+}
+
+// keepMore keeps what the reader can't give back, since the channel is between two
+// transactions: the end of the consumer can, if it still waits for cancel-ok. A
+// broker that sends beyond the prefetch has it back with the channel.
+func (c *Consumer) keepMore(d *delivery) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.kept) < c.limit {
+		c.kept = append(c.kept, d)
+	}
 }
 
 // leave says that the broker has been asked to send no more. It reports whether
@@ -240,11 +252,12 @@ func (ch *Channel) post(o outgoing) {
 	ch.conn.out.Commit(buf)
 }
 
-// postGiveBack is giveBack for the reader.
-func (ch *Channel) postGiveBack(d *delivery) {
+// postGiveBack is giveBack for the reader. It reports false between two
+// transactions: to begin one is to wait.
+func (ch *Channel) postGiveBack(d *delivery) bool {
 	buf, err := ch.conn.out.Begin()
 	if err != nil {
-		return
+		return true
 	}
 	if !ch.shut {
 		var tag uint64
@@ -254,4 +267,5 @@ func (ch *Channel) postGiveBack(d *delivery) {
 		}
 	}
 	ch.conn.out.Commit(buf)
+	return !errors.Is(err, errOutsideTx)
 }

@@ -279,6 +279,41 @@ func TestNothingIsAcknowledgedBehindARecover(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// What comes behind basic.cancel, between two transactions, is given back with the rest.
+func TestLeftoversBetweenTransactions(t *testing.T) {
+	err := against(t, amqp.Config{}, func(p *peer) {
+		p.channel()
+		expect[*wire.TxSelect](p, 1)
+		p.say(1, &wire.TxSelectOk{})
+		expect[*wire.TxCommit](p, 1)
+		p.say(1, &wire.TxCommitOk{})
+		expect[*wire.BasicQos](p, 1)
+		p.say(1, &wire.BasicQosOk{})
+		expect[*wire.BasicConsume](p, 1)
+		p.say(1, &wire.BasicConsumeOk{ConsumerTag: "c"})
+		p.message(1, "c", 1, "before")
+		expect[*wire.BasicCancel](p, 1)
+		p.message(1, "c", 2, "behind")
+		p.message(1, "c", 3, "behind, too")
+		p.message(1, "c", 4, "beyond the prefetch, twice")
+		p.say(1, &wire.BasicCancelOk{ConsumerTag: "c"})
+		for tag := range uint64(3) {
+			assert.Equal(t, &wire.BasicNack{DeliveryTag: tag + 1, Requeue: true}, expect[*wire.BasicNack](p, 1))
+		}
+		expect[*wire.TxCommit](p, 1)
+		p.say(1, &wire.TxCommitOk{})
+		expect[*wire.ChannelClose](p, 1)
+		p.say(1, &wire.ChannelCloseOk{})
+	}, inChannel(func(ctx context.Context, ch *amqp.Channel) error {
+		assert.NoError(t, ch.WithTx(ctx, func() error { return nil }))
+		return ch.WithConsumer(ctx, amqp.Consume{Tag: "c", Prefetch: 2}, func(c *amqp.Consumer) error {
+			synctest.Wait()
+			return nil
+		})
+	}))
+	require.NoError(t, err)
+}
+
 // --- What the broker says unasked ---
 
 func TestPublishWaitsWhileTheConnectionIsBlocked(t *testing.T) {

@@ -28,6 +28,11 @@ var errOutsideTx = errors.New("the channel is transactional since its first With
 // The first one makes the channel transactional for good (tx.select): outside of
 // WithTx it then publishes and settles no more. A channel has either
 // transactions or confirms. When the commit fails, its outcome may be unknown.
+//
+// What a consumer of the channel leaves over when it ends is given back in a
+// transaction of its own; inside of one it is part of that, and if that is rolled
+// back stays with the channel until its end. So does what comes for a Get or a
+// WithConsumer that was given up.
 // https://www.rabbitmq.com/docs/semantics#tx
 func (ch *Channel) WithTx(ctx context.Context, body func() error) (err error) {
 	if err := ch.beginTx(ctx); err != nil {

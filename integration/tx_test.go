@@ -89,6 +89,33 @@ func TestTxOutsideOfWithTx(t *testing.T) {
 	})
 }
 
+// What a consumer leaves over goes back, in a transaction that it makes, or in the
+// one around it.
+func TestTxLeftovers(t *testing.T) {
+	onAQueue(t, 5, func(t *testing.T, ctx context.Context, conn *amqp.Conn, _ *amqp.Channel, q string) {
+		require.NoError(t, channelOn(ctx, conn, func(ctx context.Context, tx *amqp.Channel) {
+			leave := func() error {
+				return tx.WithConsumer(ctx, amqp.Consume{Queue: q}, func(c *amqp.Consumer) error {
+					requireCount(t, ctx, conn, q, 0)
+					for range c.Messages() {
+						break // which is unsettled, and nobody's to give back
+					}
+					return nil
+				})
+			}
+			require.NoError(t, tx.WithTx(ctx, func() error { return nil }))
+			require.NoError(t, leave())
+			requireCount(t, ctx, conn, q, 4)
+			require.NoError(t, tx.WithTx(ctx, func() error {
+				require.NoError(t, leave())
+				requireCount(t, ctx, conn, q, 0)
+				return nil
+			}))
+			requireCount(t, ctx, conn, q, 3)
+		}))
+	})
+}
+
 func TestTxThatCannotBeCommitted(t *testing.T) {
 	eachBroker(t, func(t *testing.T, b broker) {
 		b.connection(t, func(ctx context.Context, conn *amqp.Conn) {
