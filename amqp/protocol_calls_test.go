@@ -314,6 +314,24 @@ func TestLeftoversBetweenTransactions(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// A transaction inside of one waits for that, which waits for it.
+func TestTransactionInsideOfOne(t *testing.T) {
+	err := against(t, amqp.Config{}, func(p *peer) {
+		p.channel()
+		expect[*wire.TxSelect](p, 1)
+		p.say(1, &wire.TxSelectOk{})
+		expect[*wire.TxRollback](p, 1)
+		p.say(1, &wire.TxRollbackOk{})
+	}, inChannel(func(ctx context.Context, ch *amqp.Channel) error {
+		return ch.WithTx(ctx, func() error {
+			short, cancel := context.WithTimeout(ctx, time.Second)
+			defer cancel()
+			return ch.WithTx(short, func() error { return nil })
+		})
+	}))
+	says(t, err, []error{context.DeadlineExceeded}, "another transaction was under way on the channel")
+}
+
 // --- What the broker says unasked ---
 
 func TestPublishWaitsWhileTheConnectionIsBlocked(t *testing.T) {

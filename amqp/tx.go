@@ -23,7 +23,7 @@ var errOutsideTx = errors.New("the channel is transactional since its first With
 // WithTx runs body in a transaction: what it publishes and settles on the
 // channel takes effect together when body returns nil (tx.commit), and not at
 // all when it returns an error or panics (tx.rollback). Transactions on one
-// channel take turns.
+// channel take turns, so that WithTx inside of body waits until ctx ends.
 //
 // The first one makes the channel transactional for good (tx.select): outside of
 // WithTx it then publishes and settles no more. A channel has either
@@ -68,7 +68,7 @@ func (ch *Channel) beginTx(ctx context.Context) error {
 	case <-alive.Done():
 		return context.Cause(alive)
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return fmt.Errorf("another transaction was under way on the channel, and one inside of it would wait for ever: %w", context.Cause(ctx))
 	}
 	err := ch.selectTx(ctx)
 	if err != nil {
