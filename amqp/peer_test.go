@@ -251,7 +251,9 @@ func (p *peer) rest() {
 		case *wire.ConnectionClose:
 			p.say(0, &wire.ConnectionCloseOk{})
 		case *wire.BasicCancel:
-			p.say(f.Channel, &wire.BasicCancelOk{ConsumerTag: m.ConsumerTag})
+			if !m.NoWait {
+				p.say(f.Channel, &wire.BasicCancelOk{ConsumerTag: m.ConsumerTag})
+			}
 		case *wire.ChannelFlow:
 			p.say(f.Channel, &wire.ChannelFlowOk{Active: m.Active})
 		case *wire.TxCommit:
