@@ -49,6 +49,11 @@ const (
 // that body itself makes, such as NotImplemented, a declaration that the broker
 // does not permit any more, and an error of body's own.
 //
+// When the broker answers a call by an exception that ends the connection, the call
+// returns it, and a body that returns nil all the same has dealt with it: it is
+// done, and Supervise returns nil. After a loss that answers no call, a body that
+// returns nil runs again.
+//
 // A body that has ended before the connection is lost, on the goodbye, has done
 // its work: its channels are closed, after what it settled has reached the broker.
 // It does not run again, and the loss is what Supervise returns.
@@ -172,7 +177,7 @@ func (c *Conn) failure(err error) failure {
 			!errors.Is(e, context.Canceled) && !errors.Is(e, context.DeadlineExceeded))
 	}
 	switch {
-	case lost != nil && isOwnFault(lost) || some(err, ownError):
+	case err == nil || lost != nil && isOwnFault(lost) || some(err, ownError):
 		return final
 	case some(err, passes):
 		return refusal

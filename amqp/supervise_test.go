@@ -119,6 +119,26 @@ func TestSuperviseGoesOnAfterALoss(t *testing.T) {
 	}
 }
 
+// A call was answered by the end of the connection, and body handled that: as with WithConnection, nothing is left to be told.
+func TestSuperviseIsDoneWhenBodyDealtWithTheException(t *testing.T) {
+	for code, text := range map[uint16]string{541: "INTERNAL_ERROR", 320: "CONNECTION_FORCED - bye", 540: "NOT_IMPLEMENTED"} {
+		t.Run(text, func(t *testing.T) {
+			bubble(t, func(w *world) {
+				w.broker.On("queue.declare", func(*amqptest.Event) amqptest.Action { return amqptest.CloseConnection(code, text) })
+				retry, all := noting(amqp.Retry{Attempts: 3})
+				require.NoError(w, amqp.Supervise(context.Background(), w.cfg, retry, func(conn *amqp.Conn) error {
+					return conn.WithChannel(conn.Context(), func(ch *amqp.Channel) error {
+						_, err := ch.QueueDeclare(ch.Context(), amqp.Queue{Name: "q"})
+						require.ErrorIs(w, err, amqp.ReplyCode(code))
+						return nil
+					})
+				}))
+				require.Empty(w, *all)
+			})
+		})
+	}
+}
+
 // hopeless is what waiting does not heal.
 var hopeless = map[string]struct {
 	opts  []amqptest.Option
