@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -210,8 +211,8 @@ func (c Config) String() string {
 		scheme = "amqps"
 	}
 	c = c.withDefaults()
-	return fmt.Sprintf("%s://%s@%s/%s", scheme, url.User(c.Login),
-		net.JoinHostPort(c.Host, strconv.Itoa(c.Port)), url.PathEscape(c.VirtualHost))
+	vhost := strings.ReplaceAll(url.PathEscape(c.VirtualHost), "@", "%40") // as ParseURI wants it
+	return fmt.Sprintf("%s://%s@%s/%s", scheme, url.User(c.Login), net.JoinHostPort(c.Host, strconv.Itoa(c.Port)), vhost)
 }
 
 // GoString is String, so that %#v prints no secret either.

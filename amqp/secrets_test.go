@@ -150,9 +150,12 @@ func TestURIWithAPasswordThatFallsApart(t *testing.T) {
 			password.WriteString("qz" + specials[r.IntN(len(specials))])
 		}
 		uri := "amqp" + strings.Repeat("s", r.IntN(2)) + "://user:" + password.String() + "qz@host" + []string{"", ":5672", "/", "/v", "?heartbeat=x"}[r.IntN(5)]
-		if _, err := amqp.ParseURI(uri); err != nil {
+		cfg, err := amqp.ParseURI(uri)
+		if err != nil {
 			failed++
 			require.NotContains(t, showError(err), "qz", uri)
+		} else {
+			require.NotContains(t, show(cfg), "qz", uri)
 		}
 	}
 	assert.Greater(t, failed, 1000)

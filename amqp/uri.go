@@ -16,7 +16,8 @@ import (
 // amqps://user:password@host:5671/vhost?heartbeat=10, as RabbitMQ's URI
 // specification has it. A part that is left out or empty has its default; in
 // particular a virtual host of "" means "/". Characters with a meaning of
-// their own are written percent-encoded: a password p#1/2 as p%231%2F2.
+// their own are written percent-encoded: a password p#1/2@3 as p%231%2F2%403, a
+// virtual host a@b as a%40b.
 //
 // The query may hold heartbeat (seconds), connection_timeout (milliseconds),
 // channel_max, frame_max, auth_mechanism (plain, amqplain or external; may be
@@ -55,9 +56,9 @@ func parseURI(cfg *Config, uri string) error {
 	}
 	rest, query, _ := strings.Cut(rest, "?")
 	authority, vhost, _ := strings.Cut(rest, "/")
-	if !strings.Contains(authority, "@") && (strings.Contains(vhost, "@") || strings.Contains(query, "@")) {
-		// Most likely the rest of a password, which must not be shown.
-		return errors.New("an @ behind the host is written %40; a / in a password is written %2F, and a ? %3F")
+	if strings.Contains(vhost, "@") || !strings.Contains(authority, "@") && strings.Contains(query, "@") {
+		// Most likely the rest of a password, which must not be shown, nor be dialled.
+		return errors.New("an @ behind the host is written %40; so is one in a user name or password, where a / is written %2F, and a ? %3F")
 	}
 	if strings.Contains(vhost, "/") {
 		return errors.New("a / in the virtual host, or in a password, is written %2F")
