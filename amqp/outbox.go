@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"sync"
 
 	"github.com/leveret-mq/leveret/amqp/internal/wire"
@@ -91,7 +90,7 @@ func (o *Outbox) Publish(ctx context.Context, exchange, routingKey string, msg M
 	}
 	msg.Mandatory = msg.Mandatory || o.opts.Mandatory
 	msg.Body = bytes.Clone(msg.Body)
-	msg.Properties.Headers = maps.Clone(msg.Properties.Headers)
+	msg.Properties.Headers = cloneTable(msg.Properties.Headers)
 	p := &parcel{outbox: o, exchange: exchange, routingKey: routingKey, msg: msg, outcome: make(chan error, 1)}
 	o.put(p)
 	select {

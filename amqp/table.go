@@ -1,6 +1,8 @@
 package amqp
 
 import (
+	"bytes"
+	"slices"
 	"strconv"
 	"time"
 
@@ -25,6 +27,38 @@ type Table = wire.Table
 // Decimal is the protocol's decimal number: Value divided by ten to the power
 // of Scale. Its fields are Scale uint8 and Value int32.
 type Decimal = wire.Decimal
+
+// cloneTable copies a table whose Size was without error, all the way down.
+func cloneTable(t Table) Table {
+	if t == nil {
+		return nil
+	}
+	clone := make(Table, len(t))
+	for key, v := range t {
+		clone[key] = cloneValue(v)
+	}
+	return clone
+}
+
+func cloneValue(v any) any {
+	switch v := v.(type) {
+	case []byte:
+		return bytes.Clone(v)
+	case []string:
+		return slices.Clone(v)
+	case Table:
+		return cloneTable(v)
+	case map[string]any:
+		return cloneTable(v)
+	case []any:
+		clone := make([]any, len(v))
+		for i, item := range v {
+			clone[i] = cloneValue(item)
+		}
+		return clone
+	}
+	return v
+}
 
 // TTL is d in the form that Properties.Expiration wants: whole milliseconds,
 // rounded up, so that a short time does not become none. A negative d is "0":
