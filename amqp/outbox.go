@@ -263,7 +263,7 @@ func (o *Outbox) session(ctx context.Context, conn *Conn) error {
 				if ch.Context().Err() != nil {
 					return context.Cause(ch.Context())
 				}
-				o.settle(p, err) // it can't be encoded for this broker
+				o.settle(p, err) // it can't be encoded for this broker, unless its caller has gone
 			}
 		}
 	})
@@ -275,8 +275,6 @@ func (o *Outbox) next(ctx context.Context) (*parcel, error) {
 	for {
 		o.mu.Lock()
 		if p := o.unsent; p != nil && (o.suspects == 0 || p == o.first) {
-			o.unsent = p.next
-			p.sent, o.used = true, true
 			o.mu.Unlock()
 			return p, nil
 		}
@@ -287,4 +285,19 @@ func (o *Outbox) next(ctx context.Context) (*parcel, error) {
 			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+var errForsaken = errors.New("its caller has gone")
+
+// leave tells that p goes out now, with the writer's lock held: it may have waited
+// long for that. It reports false when its caller has gone by then.
+func (p *parcel) leave() bool {
+	o := p.outbox
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if p.out {
+		return false
+	}
+	o.unsent, o.used, p.sent = p.next, true, true
+	return true
 }

@@ -104,6 +104,9 @@ func (ch *Channel) publish(ctx context.Context, s *sending, msg *Message) (n uin
 		case ch.tx == betweenTx:
 			ch.conn.out.Abort()
 			return 0, errOutsideTx
+		case s.parcel != nil && !s.parcel.leave():
+			ch.conn.out.Abort()
+			return 0, errForsaken
 		default:
 			return ch.appendMessage(ctx, buf, s, msg)
 		}
