@@ -37,7 +37,7 @@ type Outbox struct {
 	unsent      *parcel // the first that was not sent on this connection
 	used        bool    // something was sent on this channel
 	forsaken    bool    // what was sent on this channel had a caller who has gone
-	suspects    int     // of the first ones, one ended the last channel by an exception
+	lastSuspect *parcel // up to here, one ended the last channel by an exception; nil: none did
 }
 
 // parcel is a message in an Outbox.
@@ -168,8 +168,8 @@ func (o *Outbox) remove(p *parcel) {
 	} else {
 		p.next.prev = p.prev
 	}
-	if o.suspects > 0 {
-		o.suspects--
+	if o.lastSuspect == p {
+		o.lastSuspect = p.prev
 	}
 	o.wake()
 	<-o.slots
@@ -234,9 +234,8 @@ func (o *Outbox) canGoOn(ctx context.Context, err error) bool {
 		}
 		culprit.suspected = true // the exception may have been about something else
 	}
-	o.suspects = 0
-	for p := o.first; p != o.unsent; p = p.next {
-		o.suspects++
+	if o.lastSuspect = o.last; o.unsent != nil {
+		o.lastSuspect = o.unsent.prev
 	}
 	return o.used // else by something that would only happen again
 }
@@ -274,7 +273,7 @@ func (o *Outbox) session(ctx context.Context, conn *Conn) error {
 func (o *Outbox) next(ctx context.Context) (*parcel, error) {
 	for {
 		o.mu.Lock()
-		if p := o.unsent; p != nil && (o.suspects == 0 || p == o.first) {
+		if p := o.unsent; p != nil && (o.lastSuspect == nil || p == o.first) {
 			o.mu.Unlock()
 			return p, nil
 		}

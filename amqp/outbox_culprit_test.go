@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/leveret-mq/leveret/amqp"
 )
@@ -59,5 +60,33 @@ func TestOutboxBlamesNoInnocentForACulpritThatWasGivenUp(t *testing.T) {
 		assert.Equal(w, 1, w.state("q").Ready)
 		cancel()
 		assert.ErrorIs(w, <-over, context.Canceled)
+	})
+}
+
+// While it looks for the culprit, one message at a time is on its way, whoever gives up behind them.
+func TestOutboxLooksForTheCulpritOneByOne(t *testing.T) {
+	postOffice(t, amqp.OutboxOptions{}, func(p *posting) {
+		p.queue("q", 0)
+		p.running(func() {
+			p.post("q", 100, 1)
+			found := p.lose("basic.ack")
+			slow := p.slow("basic.publish", time.Second)
+			p.publish(context.Background(), "missing", "", "lost", func(err error) { assert.ErrorIs(p, err, amqp.NotFound) })
+			p.post("q", 0, 2)
+			time.Sleep(time.Minute)
+			slow()
+			before := p.published()
+			require.Equal(p, 2, p.outbox.Len())
+			brief, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			for range 3 {
+				p.publish(brief, "", "q", "never", func(err error) { assert.ErrorContains(p, err, "not sent") })
+			}
+			time.Sleep(2 * time.Second)
+			require.Equal(p, before, p.published())
+			found()
+			p.broker.Sever()
+		})
+		require.Subset(p, p.bodies("q"), []string{"0", "1"})
 	})
 }
