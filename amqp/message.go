@@ -21,7 +21,7 @@ type Message struct {
 	Mandatory bool
 	// Immediate has it returned when no consumer can take it at once.
 	// RabbitMQ has not implemented it since 3.0 and closes the connection
-	// with 540 NOT_IMPLEMENTED.
+	// with 540 NOT_IMPLEMENTED; an Outbox does not take it.
 	Immediate bool
 }
 

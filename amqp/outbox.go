@@ -65,10 +65,15 @@ func NewOutbox(opts OutboxOptions) *Outbox {
 // ErrUnconfirmed when the message was sent and may still arrive, and says that it
 // was not sent otherwise. A message that the broker refuses is ErrNacked, one that
 // no queue takes ErrReturned, both in a *PublishError. What can't be published at
-// all, because its exchange does not exist, say, is the broker's *Error.
+// all, because its exchange does not exist, say, is the broker's *Error. An
+// immediate message is refused here: RabbitMQ would close the connection, which is
+// everybody's.
 func (o *Outbox) Publish(ctx context.Context, exchange, routingKey string, msg Message) error {
 	fail := func(err error) error {
 		return fmt.Errorf("amqp: outbox: publish to exchange %q with routing key %q: %w", exchange, routingKey, err)
+	}
+	if msg.Immediate {
+		return fail(errImmediate)
 	}
 	if err := checkRoute(exchange, routingKey); err != nil {
 		return fail(err)
@@ -103,6 +108,8 @@ func (o *Outbox) Publish(ctx context.Context, exchange, routingKey string, msg M
 		return o.giveUp(ctx, p, fail)
 	}
 }
+
+var errImmediate = errors.New("not sent: RabbitMQ has no immediate messages and closes the connection at one: leave Message.Immediate out")
 
 // giveUp takes p out for a caller who waits no longer.
 func (o *Outbox) giveUp(ctx context.Context, p *parcel, fail func(error) error) error {

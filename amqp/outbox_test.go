@@ -352,6 +352,7 @@ func TestOutboxRefusesWhatCannotBeSent(t *testing.T) {
 		long := strings.Repeat("x", 256)
 		require.ErrorContains(p, p.outbox.Publish(ctx, long, "q", amqp.Message{}), "exchange")
 		require.ErrorContains(p, p.outbox.Publish(ctx, "", long, amqp.Message{}), "routing key")
+		require.ErrorContains(p, p.outbox.Publish(ctx, "", "q", amqp.Message{Immediate: true}), "Message.Immediate")
 		unfit := amqp.Properties{Headers: amqp.Table{"shape": struct{}{}}}
 		require.ErrorContains(p, p.outbox.Publish(ctx, "", "q", amqp.Message{Properties: unfit}), "shape")
 		p.running(func() {
