@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"slices"
+	"weak"
 
 	xiter "github.com/leveret-mq/leveret/iter"
 )
@@ -37,7 +38,9 @@ func (c *Conn) setBlocked(s blockedState) {
 	c.mu.Lock()
 	c.blockedState = s
 	for _, w := range c.watchers {
-		w.push(s)
+		if w := w.Value(); w != nil {
+			w.push(s)
+		}
 	}
 	c.mu.Unlock()
 	if !s.blocked { // last: whose Publish goes on finds the alarm over
@@ -91,7 +94,7 @@ func (c *Conn) Blocked() iter.Seq2[bool, string] {
 	if c.blockedState.blocked {
 		w.push(c.blockedState)
 	}
-	c.watchers = append(c.watchers, w)
+	c.watchers = append(c.withoutForgotten(), weak.Make(w))
 	c.mu.Unlock()
 	if c.Context().Err() != nil {
 		c.stopWatchers()
@@ -102,10 +105,19 @@ func (c *Conn) Blocked() iter.Seq2[bool, string] {
 				return
 			}
 		}
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.watchers = slices.DeleteFunc(c.watchers, func(other *watcher) bool { return other == w })
 	}
+}
+
+// withoutForgotten is the list of watchers with room for one more. The connection
+// does not hold on to a range: who called Blocked may never range, or not go on
+// after a break. When the list is full, those that nobody has any more are left out.
+func (c *Conn) withoutForgotten() []weak.Pointer[watcher] {
+	if len(c.watchers) < cap(c.watchers) {
+		return c.watchers
+	}
+	forgotten := func(w weak.Pointer[watcher]) bool { return w.Value() == nil }
+	living := slices.DeleteFunc(c.watchers, forgotten)
+	return slices.Grow(living, len(living)+1) // so that it is looked through seldom
 }
 
 // stopWatchers ends the ranges over Blocked, when the connection's scope has.
@@ -115,6 +127,8 @@ func (c *Conn) stopWatchers() {
 	c.watchers = nil
 	c.mu.Unlock()
 	for _, w := range watchers {
-		w.changes.Stop(context.Cause(c.Context()))
+		if w := w.Value(); w != nil {
+			w.changes.Stop(context.Cause(c.Context()))
+		}
 	}
 }

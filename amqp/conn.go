@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"weak"
 
 	"github.com/leveret-mq/leveret/amqp/internal/slab"
 	"github.com/leveret-mq/leveret/amqp/internal/wire"
@@ -63,7 +64,7 @@ type Conn struct {
 	channels []*Channel // by number; 0 is nil
 	lowest   int        // no lower number is free
 	open     int
-	watchers []*watcher
+	watchers []weak.Pointer[watcher]
 	// blockedState is what watchers were told last.
 	blockedState blockedState
 	tags         atomic.Uint64
@@ -258,7 +259,9 @@ func (c *Conn) fail(cause error, at wire.MethodID, flush bool) {
 	}
 	c.handle.Interrupt(cause)
 	for _, w := range watchers {
-		w.changes.End(cause)
+		if w := w.Value(); w != nil {
+			w.changes.End(cause)
+		}
 	}
 	close(c.dead)
 	c.wake()
