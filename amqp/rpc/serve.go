@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/leveret-mq/leveret/amqp"
@@ -20,6 +21,13 @@ import (
 // A request without ReplyTo is handled and not answered; a reply to somebody who
 // has gone is dropped by the broker.
 //
+// A request that was delivered before, and is to be answered directly (ReplyTo
+// begins with amq.rabbitmq.reply-to.), is acknowledged just before its reply is
+// sent. There are such names at which RabbitMQ 3.10.8 ends the connection, and who
+// may send requests can choose one; this way it costs two connections, where else
+// the request would come again for ever. A reply that can't be sent then, or whose
+// server dies just then, is lost, and its caller waits until its ctx ends.
+//
 // When ctx ends, no request is begun any more, and handlers are told by theirs.
 // What a handler returns all the same is sent, and its request acknowledged, before
 // Serve returns; a broker that takes no messages is waited for no longer than five
@@ -32,12 +40,26 @@ func Serve(ctx context.Context, ch *amqp.Channel, queue string, workers int, han
 				return err
 			}
 			reply.Properties.CorrelationID = env.Properties.CorrelationID
-			if err := send(ctx, ch, env.Properties.ReplyTo, reply); err != nil {
+			once := isSuspect(env)
+			if once {
+				_ = env.Ack() // what keeps it from being sent keeps the reply as well
+			}
+			err = send(ctx, ch, env.Properties.ReplyTo, reply)
+			switch {
+			case err != nil && once:
+				return fmt.Errorf("rpc: reply to a request that came again: %w: %w", err, amqp.Drop)
+			case err != nil:
 				return fmt.Errorf("rpc: reply: %w", err)
 			}
 			return nil
 		})
 	})
+}
+
+// isSuspect tells whether the reply to a request may be what ended the connection
+// of the server that had it before.
+func isSuspect(env *amqp.Envelope) bool {
+	return env.Redelivered && strings.HasPrefix(env.Properties.ReplyTo, replyTo+".")
 }
 
 // grace is how long after the end of a Serve's ctx a reply may take to get out.

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/leveret-mq/leveret/amqp"
+	"github.com/leveret-mq/leveret/amqp/amqptest"
 	"github.com/leveret-mq/leveret/amqp/rpc"
 	"github.com/leveret-mq/leveret/scope"
 )
@@ -262,5 +263,68 @@ func TestReplyThatCannotBeSent(t *testing.T) {
 			})
 		})
 		require.Equal(w, 2, attempts)
+	})
+}
+
+// An address at which the broker ends the connection costs two connections, and not all that follow.
+func TestReplyThatEndsTheConnectionIsSentTwiceAtMost(t *testing.T) {
+	const hostile = "amq.rabbitmq.reply-to.g1h2AAVyZXBseUA.abc"
+	bubble(t, func(w *world) {
+		var sent atomic.Int32
+		w.broker.On("basic.publish", func(e *amqptest.Event) amqptest.Action {
+			if e.Field("routing-key") == hostile && sent.Add(1) < 10 {
+				return amqptest.CloseConnection(541, "INTERNAL_ERROR")
+			}
+			return amqptest.Pass()
+		})
+		w.channel(func(ch *amqp.Channel) {
+			msg := amqp.Message{Body: []byte("bang"), Properties: amqp.Properties{ReplyTo: hostile}}
+			require.NoError(w, ch.Publish(ch.Context(), "", requests, msg))
+		})
+		lost := 0
+		retry := amqp.Retry{OnRetry: func(int, time.Duration, error) { lost++ }}
+		require.NoError(w, scope.Run(context.Background(), func(s *scope.Scope) error {
+			s.Go(func(ctx context.Context) error {
+				return amqp.Supervise(ctx, w.cfg, retry, func(conn *amqp.Conn) error {
+					return conn.WithChannel(conn.Context(), func(ch *amqp.Channel) error {
+						return rpc.Serve(ch.Context(), ch, requests, 1, echo)
+					})
+				})
+			})
+			time.Sleep(time.Hour)
+			w.client(func(ctx context.Context, c *rpc.Client) {
+				body, _, err := c.Call(ctx, "", requests, text("hello"))
+				require.NoError(w, err)
+				require.Equal(w, "re: hello", string(body))
+			})
+			s.Cancel(nil)
+			return nil
+		}))
+		require.EqualValues(w, 2, sent.Load())
+		require.Equal(w, 2, lost)
+		require.Zero(w, w.ready(requests))
+	})
+}
+
+// A direct reply that can't be sent the second time either is given up, with its request.
+func TestReplyThatCanNeverBeSent(t *testing.T) {
+	bubble(t, func(w *world) {
+		attempts := 0
+		bad := func(context.Context, []byte, *amqp.Envelope) (amqp.Message, error) {
+			if attempts++; attempts == 10 {
+				return amqp.Message{}, amqp.Drop // enough
+			}
+			return amqp.Message{Properties: amqp.Properties{Headers: amqp.Table{"bad": struct{}{}}}}, nil
+		}
+		_ = w.served(1, bad, func() {
+			w.client(func(ctx context.Context, c *rpc.Client) {
+				ctx, cancel := context.WithTimeout(ctx, time.Hour)
+				defer cancel()
+				_, _, err := c.Call(ctx, "", requests, text("hello"))
+				require.ErrorIs(w, err, context.DeadlineExceeded)
+			})
+		})
+		require.Equal(w, 2, attempts)
+		require.Zero(w, w.ready(requests))
 	})
 }
