@@ -6,7 +6,6 @@ import (
 	"net"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -150,14 +149,14 @@ func TestFaults(t *testing.T) {
 		b := memoryBroker(t)
 		c := dial(t, b)
 		b.Sever()
-		require.ErrorIs(t, c.closed(), syscall.ECONNRESET)
+		require.ErrorIs(t, c.closed(), errReset)
 	})
 	t.Run("sever over TCP", func(t *testing.T) {
 		b := NewBroker()
 		defer b.Close()
 		c := dialTCP(t, b)
 		b.Sever()
-		require.ErrorIs(t, c.closed(), syscall.ECONNRESET)
+		require.ErrorIs(t, c.closed(), errReset)
 	})
 	t.Run("nack", func(t *testing.T) {
 		b := memoryBroker(t)

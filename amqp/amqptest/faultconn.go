@@ -4,7 +4,6 @@ import (
 	"net"
 	"os"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -75,7 +74,7 @@ func (c *FaultyConn) Read(p []byte) (int, error) {
 	}
 	if ends && left == 0 {
 		c.Cut()
-		return 0, c.fault("read", syscall.ECONNRESET)
+		return 0, c.fault("read", errReset)
 	}
 	n, err := c.Conn.Read(p)
 	c.count(&c.read, n)
@@ -98,7 +97,7 @@ func (c *FaultyConn) Write(p []byte) (written int, err error) {
 		}
 		if ends && left == 0 {
 			_ = c.Close() // not a reset, which could overtake the bytes
-			return written, c.fault("write", syscall.ECONNRESET)
+			return written, c.fault("write", errReset)
 		}
 		n, err := c.Conn.Write(piece)
 		written += n

@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -107,7 +106,7 @@ func TestHooksOnRequests(t *testing.T) {
 		b.On("basic.publish", always(Sever()))
 		c := dial(t, b)
 		c.publish("q", "x")
-		require.ErrorIs(t, c.closed(), syscall.ECONNRESET)
+		require.ErrorIs(t, c.closed(), errReset)
 	})
 	t.Run("answer wrongly", func(t *testing.T) {
 		b := memoryBroker(t)
@@ -152,7 +151,7 @@ func TestHooksOnAnswers(t *testing.T) {
 		b.On("connection.tune", always(Sever()))
 		c := dialRaw(t, b)
 		c.startOk("guest", "guest")
-		require.ErrorIs(t, c.closed(), syscall.ECONNRESET)
+		require.ErrorIs(t, c.closed(), errReset)
 	})
 	t.Run("refuse", func(t *testing.T) {
 		b := memoryBroker(t)
@@ -310,14 +309,14 @@ func TestFaultyConn(t *testing.T) {
 		c, _ := faulty(t, b, ConnFaults{CutAfterRead: 20})
 		c.write(wire.ProtocolHeader[:])
 		got, err := io.ReadAll(c.nc)
-		require.ErrorIs(t, err, syscall.ECONNRESET)
+		require.ErrorIs(t, err, errReset)
 		assert.Len(t, got, 20)
 	})
 	t.Run("cut after writing", func(t *testing.T) {
 		b := memoryBroker(t)
 		c, _ := faulty(t, b, ConnFaults{CutAfterWrite: 10})
 		n, err := c.nc.Write(make([]byte, 15))
-		require.ErrorIs(t, err, syscall.ECONNRESET)
+		require.ErrorIs(t, err, errReset)
 		assert.Equal(t, 10, n)
 	})
 	t.Run("stall", func(t *testing.T) {

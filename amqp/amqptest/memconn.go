@@ -6,7 +6,6 @@ import (
 	"net"
 	"os"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -64,7 +63,7 @@ func (c *memConn) Close() error {
 // reset ends both directions at once: what was not read yet is lost, and the peer sees ECONNRESET.
 func (c *memConn) reset() {
 	c.in.closeReader()
-	c.out.closeWriter(syscall.ECONNRESET)
+	c.out.closeWriter(errReset)
 }
 
 func (c *memConn) SetDeadline(t time.Time) error {
@@ -129,7 +128,7 @@ func (s *memStream) write(p []byte) (written int, err error) {
 		case s.readErr != nil:
 			return written, net.ErrClosed
 		case s.readGone:
-			return written, syscall.EPIPE
+			return written, errBrokenPipe
 		case s.writeBy.passed:
 			return written, os.ErrDeadlineExceeded
 		}

@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,7 +24,7 @@ func TestMemConnCarriesEverything(t *testing.T) {
 	require.NoError(t, err)
 	assert.True(t, bytes.Equal(sent, got))
 	_, err = b.Write([]byte("x"))
-	require.ErrorIs(t, err, syscall.EPIPE)
+	require.ErrorIs(t, err, errBrokenPipe)
 }
 
 func TestMemConnBothWriteFirst(t *testing.T) {
@@ -82,7 +81,7 @@ func TestMemConnEnds(t *testing.T) {
 		_, _ = b.Write([]byte("lost"))
 		b.reset()
 		_, err = a.Read(make([]byte, 1))
-		require.ErrorIs(t, err, syscall.ECONNRESET)
+		require.ErrorIs(t, err, errReset)
 
 		a, _ = memPipe("a", "b")
 		go func() {
