@@ -77,8 +77,9 @@ type Config struct {
 	// Logger is told, by warnings, what is wrong and comes out of no call: that
 	// Supervise connects again, an endpoint that can't be reached, an alarm of
 	// the broker's, a handler that failed, a returned message that nobody takes.
-	// A session in which nothing is wrong logs nothing. Nil: slog.Default() for
-	// warnings alone.
+	// A session in which nothing is wrong logs nothing. Its handler is called by those
+	// who read and reconnect, and must not wait for them: one that publishes what it is
+	// given would wait for itself. Nil: slog.Default() for warnings alone.
 	Logger *slog.Logger
 	Trace  *Trace // hooks in the manner of net/http/httptrace
 }

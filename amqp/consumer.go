@@ -65,7 +65,7 @@ type Consumer struct {
 	noAck  bool
 	direct bool // of direct replies, whose delivery tags are not theirs alone
 	// ofStream has nothing refused or given back: a stream keeps what it delivers,
-	// and RabbitMQ closes the connection for a basic.nack there.
+	// and before 4.0 RabbitMQ closes the connection for a basic.nack there.
 	ofStream bool
 	limit    int                          // unsettled messages at most; 0: bytes bound the buffer
 	handle   atomic.Pointer[scope.Handle] // nil until its scope is open

@@ -22,7 +22,7 @@ type Envelope struct {
 	direct       bool        // a direct reply: it is settled by itself, and its tag may be another delivery's
 	size         uint32      // of the body; see delivery
 	MessageCount int         // messages left in the queue; Channel.Get alone
-	Properties   *Properties // never nil; deliveries with equal properties may share one, so read it, don't write it
+	Properties   *Properties // never nil; deliveries with equal properties may share one and its Headers, so copy both before writing
 
 	channel *Channel
 }

@@ -86,10 +86,13 @@ func TestStreamGetsNothingBack(t *testing.T) {
 	})
 }
 
-// A consumer that does not say where to start is taken for one of a queue, which
-// RabbitMQ does not take from a stream.
+// A consumer that does not say where to start is taken for one of a queue. Before 4.0
+// RabbitMQ does not take that from a stream.
 func TestStreamWithoutAStart(t *testing.T) {
 	onRabbitMQ(t, func(t *testing.T, b broker) {
+		if b.since(t, 4, 0) {
+			t.Skip("SKIPPED: the broker takes a refusal for a settlement")
+		}
 		err := b.channelEnds(t, func(ctx context.Context, ch *amqp.Channel) {
 			newLog(t, ctx, ch, 0)
 			err := ch.WithConsumer(ctx, amqp.Consume{Queue: "log", Prefetch: 5}, func(c *amqp.Consumer) error {

@@ -92,8 +92,6 @@ func newMember(opts Options, installed installation) (_ *Node, err error) {
 func (c *Cluster) prepare() error {
 	var formation strings.Builder
 	formation.WriteString("cluster_formation.peer_discovery_backend = classic_config\n")
-	formation.WriteString("cluster_formation.randomized_startup_delay_range.min = 0\n")
-	formation.WriteString("cluster_formation.randomized_startup_delay_range.max = 1\n")
 	formation.WriteString("cluster_partition_handling = pause_minority\n")
 	for i, n := range c.Nodes {
 		fmt.Fprintf(&formation, "cluster_formation.classic_config.nodes.%d = %s\n", i+1, n.name)
