@@ -103,10 +103,11 @@ func (m *content) fits(n int) error {
 	return nil
 }
 
-// room is where the next n bytes of the body go, which fit.
+// room is where the next n bytes of the body go, which fit. Of a body that is dropped it
+// may have room for less, not less than trustSize.
 func (m *content) room(n int) []byte {
 	if m.ret != nil && m.ret.dropped > 0 {
-		return m.body[:n]
+		return m.body[:min(n, len(m.body))]
 	}
 	for m.have+n > len(m.body) {
 		bigger := make([]byte, min(2*len(m.body), m.size))

@@ -274,6 +274,22 @@ func TestReturnsLargerThanAllowed(t *testing.T) {
 	require.ErrorIs(t, conn.readFrames(), ErrMessageTooLarge)
 }
 
+// Where large frames were agreed on, one of them may be in the buffer as a whole, once
+// large properties have made it grow.
+func TestReturnsLargerThanAllowedInLargeFrames(t *testing.T) {
+	back, err := wire.AppendMethod(nil, 1, &wire.BasicReturn{ReplyCode: 312, ReplyText: "NO_ROUTE", RoutingKey: "k"})
+	require.NoError(t, err)
+	size, frame := 5*trustSize, 2*trustSize
+	stream := wire.AppendBody(append(back, contentHeader(1, uint64(size), nil)...), 1, make([]byte, size), uint32(frame))
+	conn, consumers := readerOf(bytes.NewReader(append(stream, deliver(1, 1, []byte("next"), readerFrameMax, nil)...)))
+	conn.cfg.MaxMessageSize = int64(frame)
+	conn.in.max = uint32(frame)
+	conn.in.buf = make([]byte, 2*frame)
+	require.ErrorIs(t, conn.readFrames(), io.EOF)
+	assert.Len(t, received(consumers[0]), 1)
+	assert.EqualValues(t, 1, conn.Stats().Returned)
+}
+
 // A header's word alone costs no more than trustSize, also when the user allows
 // the largest size there is.
 func TestAClaimedSizeCostsNoMemory(t *testing.T) {
