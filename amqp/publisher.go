@@ -290,7 +290,7 @@ func (p *Publisher) fail(failure *PublishError) {
 		return
 	}
 	if len(p.queue) >= maxFailures {
-		p.Cancel(errFailuresBehind)
+		p.duties.Cancel(errFailuresBehind) // p's own scope may have ended well
 		return
 	}
 	p.queue = append(p.queue, failure)

@@ -255,6 +255,34 @@ func TestOnFailureThatExitsFailsTheScope(t *testing.T) {
 	}
 }
 
+// Failures that come when body has returned, and that OnFailure never hears of since too many wait, are not lost in silence.
+func TestFailuresBeyondTheBoundFailThePublisherAfterBody(t *testing.T) {
+	const n = 1<<16 + 100
+	bubble(t, func(w *world) {
+		w.cfg.Heartbeat = -1
+		w.broker.NackNext(n)
+		w.slow("basic.nack", time.Second) // by then body has returned
+		calls := 0
+		opts := amqp.PublisherOptions{MaxInFlight: n, OnFailure: func(*amqp.PublishError) error {
+			if calls++; calls == 1 {
+				time.Sleep(patience / 2) // until all have come
+			}
+			return nil
+		}}
+		err := w.publisher(opts, func(p *amqp.Publisher) error {
+			for range n {
+				if _, err := p.Publish(context.Background(), "", "q", amqp.Message{}); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		require.Less(w, calls, n)
+		require.ErrorContains(w, err, "65536 failures wait for OnFailure")
+		require.Equal(w, 1, flat(err))
+	})
+}
+
 // A failure of OnFailure's bounds the wait for the other outcomes, also when body has returned.
 func TestOnFailureThatFailsAfterBodyEndsTheWaitForOutcomes(t *testing.T) {
 	bubble(t, func(w *world) {
