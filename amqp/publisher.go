@@ -38,7 +38,10 @@ type Publisher struct {
 	opts   PublisherOptions
 	duties *scope.Scope  // around the publisher's scope: runs OnFailure
 	room   chan struct{} // capacity 1: a baton for those who wait for a confirm
-	over   atomic.Bool   // the scope has ended: what is published now has nobody to be told
+
+	left    atomic.Bool // the scope has ended: OnFailure alone may publish
+	telling atomic.Bool // OnFailure is being called
+	over    atomic.Bool // what is published now has nobody to be told
 
 	sent uint64        // guarded by confirms.mu and by the writer's lock: either is enough to read it
 	free atomic.Uint64 // settled, as of the end of a frame of confirms
@@ -156,7 +159,7 @@ func (p *Publisher) Publish(ctx context.Context, exchange, routingKey string, ms
 	s := sending{unconfirmed{pub: p}, exchange, routingKey}
 	var n uint64
 	err := errPublisherEnded
-	if !p.over.Load() {
+	if !p.over.Load() && (!p.left.Load() || p.telling.Load()) {
 		n, err = p.ch.publish(ctx, &s, &msg)
 	}
 	if err != nil {
@@ -315,7 +318,10 @@ func (p *Publisher) tell(context.Context) error {
 		failure := p.queue[0]
 		p.queue = p.queue[1:]
 		c.mu.Unlock()
-		if err := p.opts.OnFailure(failure); err != nil {
+		p.telling.Store(true)
+		err := p.opts.OnFailure(failure)
+		p.telling.Store(false)
+		if err != nil {
 			return err
 		}
 	}
@@ -324,6 +330,7 @@ func (p *Publisher) tell(context.Context) error {
 // finish waits for the outcomes at the scope's end, those of what OnFailure
 // publishes meanwhile among them.
 func (p *Publisher) finish(ctx context.Context, failed bool) error {
+	p.left.Store(true)
 	p.ch.conn.await(+1)
 	defer p.ch.conn.await(-1)
 	cause := errPublisherFailed

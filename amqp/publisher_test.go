@@ -255,6 +255,33 @@ func TestOnFailureThatExitsFailsTheScope(t *testing.T) {
 	}
 }
 
+// A goroutine that publishes on and on, and is none of the scope's, holds up nobody.
+func TestPublisherEndsWhenAStrangerPublishes(t *testing.T) {
+	for name, onFailure := range map[string]func(*amqp.PublishError) error{
+		"with OnFailure": func(*amqp.PublishError) error { return nil }, "without": nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(w *world) {
+				w.slow("basic.ack", 20*time.Millisecond)
+				begin, refused := time.Now(), make(chan error)
+				require.NoError(w, w.publisher(amqp.PublisherOptions{OnFailure: onFailure}, func(p *amqp.Publisher) error {
+					go func() {
+						var err error
+						for err == nil && time.Since(begin) < time.Minute {
+							_, err = p.Publish(context.Background(), "", "q", amqp.Message{})
+							time.Sleep(5 * time.Millisecond)
+						}
+						refused <- err
+					}()
+					time.Sleep(time.Second)
+					return nil
+				}))
+				require.ErrorContains(w, <-refused, "the publisher's scope has ended")
+			})
+		})
+	}
+}
+
 // Failures that come when body has returned, and that OnFailure never hears of since too many wait, are not lost in silence.
 func TestFailuresBeyondTheBoundFailThePublisherAfterBody(t *testing.T) {
 	const n = 1<<16 + 100
