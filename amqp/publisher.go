@@ -331,8 +331,6 @@ func (p *Publisher) tell(context.Context) error {
 // publishes meanwhile among them.
 func (p *Publisher) finish(ctx context.Context, failed bool) error {
 	p.left.Store(true)
-	p.ch.conn.await(+1)
-	defer p.ch.conn.await(-1)
 	cause := errPublisherFailed
 	if !failed {
 		if cause = p.awaitAll(ctx); cause == nil {
@@ -340,6 +338,8 @@ func (p *Publisher) finish(ctx context.Context, failed bool) error {
 		}
 	}
 	p.over.Store(true)
+	p.ch.conn.await(+1)
+	defer p.ch.conn.await(-1)
 	p.ch.conn.out.Hurry()
 	if !p.awaitLast(p.ch.confirms.barrier()) {
 		return p.giveUp(cause)
@@ -349,37 +349,44 @@ func (p *Publisher) finish(ctx context.Context, failed bool) error {
 
 // awaitAll returns nil when the publisher is over, since nothing is left to wait
 // for, or why not to wait any more.
-func (p *Publisher) awaitAll(ctx context.Context) error {
+func (p *Publisher) awaitAll(ctx context.Context) (cause error) {
 	outer := p.ch.Context()
-	for next := p.unfinished(); next != nil; next = p.unfinished() {
+	for cause == nil {
+		next, brought := p.unfinished()
+		if next == nil {
+			return nil
+		}
+		p.ch.conn.await(brought)
 		p.ch.conn.out.Hurry()
 		select {
 		case <-next:
 		case <-p.duties.Context().Done():
-			return errPublisherFailed
+			cause = errPublisherFailed
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			cause = context.Cause(ctx)
 		case <-outer.Done():
-			return context.Cause(outer)
+			cause = context.Cause(outer)
 		}
+		p.ch.conn.await(-brought)
 	}
-	return nil
+	return cause
 }
 
-// unfinished is what has to be waited for, and looked again after that. It ends the
-// publisher when there is nothing.
-func (p *Publisher) unfinished() <-chan struct{} {
+// unfinished is what has to be waited for, and looked again after that: brought by the
+// reader, which is 1 then, or by OnFailure, which must not keep the reader from holding
+// back. It ends the publisher when there is nothing.
+func (p *Publisher) unfinished() (next <-chan struct{}, brought int32) {
 	c := &p.ch.confirms
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if p.inFlight() > 0 {
-		return c.barrierHere()
+		return c.barrierHere(), 1
 	}
 	if p.calling != nil {
-		return p.calling
+		return p.calling, 0
 	}
 	p.over.Store(true)
-	return nil
+	return nil, 0
 }
 
 // awaitLast waits for the outcomes as for a step of the goodbye. A broker that says

@@ -255,6 +255,36 @@ func TestOnFailureThatExitsFailsTheScope(t *testing.T) {
 	}
 }
 
+// A slow OnFailure waits for nothing that the reader brings: meanwhile TCP holds back what a consumer does not take.
+func TestSlowOnFailureAfterBodyLeavesBackPressure(t *testing.T) {
+	bubble(t, func(w *world) {
+		live := context.Background()
+		w.queue("q", 0)
+		require.NoError(w, w.connect(func(conn *amqp.Conn) error {
+			conn.SetUnreadBound(1_500_000)
+			opts := amqp.PublisherOptions{OnFailure: func(*amqp.PublishError) error {
+				synctest.Wait() // body has returned
+				w.flood("q", 3000, 1000)
+				synctest.Wait()
+				require.True(w, conn.IsHeldBack())
+				conn.Cancel(nil)
+				return nil
+			}}
+			return conn.WithChannel(live, func(ch *amqp.Channel) error {
+				return ch.WithConsumer(live, amqp.Consume{Queue: "q", NoAck: true}, func(*amqp.Consumer) error {
+					return conn.WithChannel(live, func(ch *amqp.Channel) error {
+						w.broker.NackNext(1)
+						return ch.WithPublisher(live, opts, func(p *amqp.Publisher) error {
+							_, err := p.Publish(live, "", "nobody's", amqp.Message{})
+							return err
+						})
+					})
+				})
+			})
+		}))
+	})
+}
+
 // A goroutine that publishes on and on, and is none of the scope's, holds up nobody.
 func TestPublisherEndsWhenAStrangerPublishes(t *testing.T) {
 	for name, onFailure := range map[string]func(*amqp.PublishError) error{
