@@ -156,7 +156,12 @@ func (c *Consumer) keep() bool {
 func (c *Consumer) keepMore(d *delivery) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.kept) < c.limit {
+	most := c.limit
+	if most == 0 {
+		most = math.MaxUint16 // as much as a prefetch can be
+	}
+	if len(c.kept) < most {
+		d.setBody(nil) // to be given back, it needs its tag alone
 		c.kept = append(c.kept, d)
 	}
 }

@@ -106,6 +106,32 @@ func TestDeliveriesThatCrossTheCancelGoBack(t *testing.T) {
 	})
 }
 
+// Between two transactions the reader can't give back what crosses the cancel: the end of the consumer does, whatever the
+// prefetch.
+func TestDeliveriesThatCrossTheCancelGoBackBetweenTransactions(t *testing.T) {
+	for _, prefetch := range []int{0, 4, -1} {
+		t.Run(fmt.Sprint("prefetch ", prefetch), func(t *testing.T) {
+			bubble(t, func(w *world) {
+				live := context.Background()
+				w.queue("q", 0)
+				w.broker.On("basic.cancel", func(e *amqptest.Event) amqptest.Action {
+					if e.Direction == amqptest.ToBroker { // more comes while the cancel is on its way
+						assert.NoError(w, w.channel(func(ch *amqp.Channel) error { return fill(ch, "q", 0, 4) }))
+					}
+					return amqptest.Pass()
+				})
+				require.NoError(w, w.channel(func(ch *amqp.Channel) error {
+					require.NoError(w, ch.WithTx(live, func() error { return nil }))
+					require.NoError(w, ch.WithConsumer(live, amqp.Consume{Queue: "q", Prefetch: prefetch}, func(*amqp.Consumer) error { return nil }))
+					assert.Equal(w, numbers(0, 4), w.bodies("q"))
+					assert.Zero(w, w.state("q").Unacked)
+					return nil
+				}))
+			})
+		})
+	}
+}
+
 // While the last handlers finish, the broker sends more for each message that is settled. Giving that back before the
 // consumer is cancelled would make the broker send it again, and again, as fast as both can.
 func TestConsumerThatFinishesDoesNotBounceMessages(t *testing.T) {
