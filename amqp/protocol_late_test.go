@@ -169,3 +169,53 @@ func TestALateCommitOkIsACommit(t *testing.T) {
 	}))
 	require.NoError(t, err)
 }
+
+// One that comes when the next transaction is under way does not end that.
+func TestALateCommitOkEndsNoOtherTransaction(t *testing.T) {
+	err := against(t, amqp.Config{}, func(p *peer) {
+		p.consumer()
+		p.message(1, "c", 1, "one")
+		p.message(1, "c", 2, "two")
+		expect[*wire.TxSelect](p, 1)
+		p.say(1, &wire.TxSelectOk{})
+		expect[*wire.TxCommit](p, 1)
+		expect[*wire.TxRollback](p, 1)
+		assert.Equal(t, uint64(1), expect[*wire.BasicNack](p, 1).DeliveryTag)
+		p.say(1, &wire.TxCommitOk{}, &wire.TxRollbackOk{})
+		assert.Equal(t, uint64(2), expect[*wire.BasicNack](p, 1).DeliveryTag)
+		expect[*wire.TxRollback](p, 1)
+		p.say(1, &wire.TxRollbackOk{})
+		for tag := range uint64(2) {
+			assert.Equal(t, tag+1, expect[*wire.BasicNack](p, 1).DeliveryTag)
+		}
+		expect[*wire.TxCommit](p, 1)
+		p.say(1, &wire.TxCommitOk{})
+	}, inChannel(func(ctx context.Context, ch *amqp.Channel) error {
+		return ch.WithConsumer(ctx, amqp.Consume{Tag: "c"}, func(c *amqp.Consumer) error {
+			var both []*amqp.Envelope
+			for _, env := range c.Messages() {
+				if both = append(both, env); len(both) == 2 {
+					break
+				}
+			}
+			short, cancel := context.WithTimeout(ctx, time.Second)
+			defer cancel()
+			assert.ErrorIs(t, ch.WithTx(short, func() error { return nil }), context.DeadlineExceeded)
+			mine := errors.New("mine")
+			refuse := func() error {
+				if err := both[0].Nack(true); err != nil {
+					return err
+				}
+				time.Sleep(10 * time.Second) // the late answer has come, and the silence is forgotten
+				return both[1].Nack(true)
+			}
+			assert.Equal(t, mine, ch.WithTx(ctx, func() error {
+				assert.NoError(t, refuse())
+				return mine
+			}))
+			assert.NoError(t, ch.WithTx(ctx, refuse), "what was rolled back is unsettled")
+			return nil
+		})
+	}))
+	require.NoError(t, err)
+}

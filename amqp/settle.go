@@ -29,6 +29,7 @@ type ledger struct {
 	// recalls are those basic.recover whose answer is still to come.
 	recalls int
 	inTx    bool
+	begun   uint64   // transactions so far
 	tx      []uint64 // settled since the transaction began
 	// refusal is why nothing can be settled: the channel has ended, or is
 	// between two transactions.
@@ -278,6 +279,7 @@ func (l *ledger) begin() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.inTx, l.tx = true, nil
+	l.begun++
 	if errors.Is(l.refusal, errOutsideTx) {
 		l.refusal = nil
 	}
@@ -292,10 +294,30 @@ func (l *ledger) pause() {
 	}
 }
 
+// transaction is the number of the one that began last.
+func (l *ledger) transaction() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.begun
+}
+
+// committedLate ends a transaction, unless another has begun since.
+func (l *ledger) committedLate(number uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if number == l.begun {
+		l.conclude(true)
+	}
+}
+
 // end ends it, and takes its settlements back when it was rolled back.
 func (l *ledger) end(committed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.conclude(committed)
+}
+
+func (l *ledger) conclude(committed bool) {
 	if !committed {
 		for _, tag := range l.tx {
 			l.reopen(tag)

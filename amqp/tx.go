@@ -113,12 +113,14 @@ func (ch *Channel) selectTx(ctx context.Context) error {
 }
 
 // commit ends the transaction. An answer that comes when ctx has ended still says
-// that it was committed, before that of the rollback which follows.
+// that it was committed, before that of the rollback which follows; and nothing of the
+// next transaction, if the broker was silent for so long that there is one.
 func (ch *Channel) commit(ctx context.Context) error {
 	ch.pauseTx()
 	m := &wire.TxCommit{}
 	p := newCall(m, wire.TxCommitOkID)
-	p.late = func(wire.Method, *delivery) { ch.ledger.end(true) }
+	number := ch.ledger.transaction()
+	p.late = func(wire.Method, *delivery) { ch.ledger.committedLate(number) }
 	err := ch.start(ctx, outgoing{method: m, call: p})
 	if err == nil {
 		err = ch.wait(ctx, p)
