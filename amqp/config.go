@@ -213,8 +213,13 @@ func (c Config) String() string {
 	}
 	c = c.withDefaults()
 	vhost := strings.ReplaceAll(url.PathEscape(c.VirtualHost), "@", "%40") // as ParseURI wants it
-	return fmt.Sprintf("%s://%s@%s/%s", scheme, url.User(c.Login), net.JoinHostPort(c.Host, strconv.Itoa(c.Port)), vhost)
+	host := hostEscapes.Replace(c.Host)
+	return fmt.Sprintf("%s://%s@%s/%s", scheme, url.User(c.Login), net.JoinHostPort(host, strconv.Itoa(c.Port)), vhost)
 }
+
+// hostEscapes writes a host as ParseURI wants it: fe80::1%eth0, say.
+var hostEscapes = strings.NewReplacer("%", "%25", "/", "%2F", "?", "%3F", "#", "%23", "@", "%40", "[", "%5B", "]", "%5D",
+	" ", "%20", "\t", "%09", "\r", "%0D", "\n", "%0A")
 
 // GoString is String, so that %#v prints no secret either.
 func (c Config) GoString() string { return "amqp.Config{" + c.String() + "}" }

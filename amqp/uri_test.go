@@ -184,10 +184,15 @@ func TestConfigStringIsAnAddress(t *testing.T) {
 		{},
 		{Login: "a b@c:d/e?f%g#h+", Host: "host", Port: 1, VirtualHost: "/a?b#c%d e@"},
 		{Host: "::1", Login: "ü"},
+		{Host: "fe80::1%eth0"},
+		{Host: "a%b/c?d#e@f[g] h"},
 	} {
 		back, err := amqp.ParseURI(cfg.String())
 		require.NoError(t, err, cfg.String())
 		assert.Equal(t, cfg.String(), back.String())
+		if cfg.Host != "" {
+			assert.Equal(t, cfg.Host, back.Host)
+		}
 		if cfg.Login != "" {
 			assert.Equal(t, cfg.Login, back.Login)
 		}
@@ -200,7 +205,7 @@ func TestConfigStringIsAnAddress(t *testing.T) {
 func FuzzParseURI(f *testing.F) {
 	for _, uri := range []string{
 		"amqp://user:pass@host:10000/vhost", "amqps://[::1]:1/%2F?heartbeat=1&verify=verify_none", "amqp://:@/",
-		"amqp://u:p@h?auth_mechanism=plain&connection_name=x", "amqp://%zz", "amqp://[", "amqp://a?b=c;d", "amqp://@@@", "amqp://u:/@",
+		"amqp://u:p@h?auth_mechanism=plain&connection_name=x", "amqp://%zz", "amqp://[", "amqp://a?b=c;d", "amqp://@@@", "amqp://u:/@", "amqp://u@a%2Fb",
 	} {
 		f.Add(uri)
 	}
