@@ -132,8 +132,8 @@ func setMilliseconds(t Table, key string, d time.Duration) {
 }
 
 // Where a consumer of a stream may begin, for StreamFrom. Have every one say so, by
-// OffsetNext as well: without, the client takes the stream for a queue, and RabbitMQ
-// closes the connection with NotImplemented when it gives a message back.
+// OffsetNext as well: without, the client takes the stream for a queue, and before 4.0
+// RabbitMQ closes the connection with NotImplemented when it gives a message back.
 // https://www.rabbitmq.com/docs/streams#consuming
 const (
 	OffsetFirst = "first" // the oldest message there is
