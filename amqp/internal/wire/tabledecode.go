@@ -10,7 +10,8 @@ import (
 // nil. Of two entries with one key the last one counts. What a table allocates is at most 128 times its length in bytes.
 //
 // Tables and arrays that lie more than 100 deep are not decoded, and are the bytes that they hold: an error would be that
-// of the connection, for each consumer that the message comes to. So the depth of what has been decoded never keeps it from being encoded again.
+// of the connection, for each consumer that the message comes to. So the depth of what has been decoded never keeps it from
+// being encoded again.
 //
 // The strings in a table share one copy of its bytes: a string that is kept keeps that copy.
 func DecodeTable(b []byte) (t Table, rest []byte, err error) {
